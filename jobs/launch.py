@@ -1,0 +1,41 @@
+"""How every job starts and ends: settings from flags, one line per error, an exit code that tells."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from know_thyself.config import RunConfig, load_config
+from know_thyself.errors import KnowThyselfError
+
+INTERRUPTED = 130
+
+
+def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
+    """Run `work` on the settings that the command line asks for; exit 0, 2 on bad input, 1 on failure, 130 when stopped."""
+    signal.signal(signal.SIGTERM, _stop)
+    program = f"python -m jobs.{job}"
+    try:
+        config = load_config(sys.argv[1:], program)
+        if config.dry_run:
+            from know_thyself.cost import dry_run
+
+            print(json.dumps(dry_run(config), indent=2))
+        else:
+            work(config)
+    except KnowThyselfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        again = " ".join([program, *sys.argv[1:]])
+        print(f"\nstopped; what was committed is kept. To go on: {again}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

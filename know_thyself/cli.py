@@ -1,0 +1,152 @@
+"""The human's command: `know-thyself ask | report | world`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from know_thyself import __version__
+from know_thyself.errors import ConfigError, KnowThyselfError
+from know_thyself.experiment import Experiment, find_experiment
+
+app = typer.Typer(
+    help="Teach a language model to know, before it answers, whether it can.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+world = typer.Typer(help="The embedded fact world: a small model whose knowledge is on record.", no_args_is_help=True)
+app.add_typer(world, name="world")
+
+Name = Annotated[str, typer.Argument(help="name of an experiment, or latest")]
+Root = Annotated[Path, typer.Option("--experiments-root", envvar="KT_EXPERIMENTS", help="folder that holds the experiments")]
+DEFAULT_ROOT = Path("experiments")
+
+
+def _experiment(name: str, root: Path) -> Experiment:
+    return find_experiment(root.expanduser().absolute(), name)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@app.command()
+def ask(
+    name: Name,
+    question: Annotated[str, typer.Argument(help="the question")],
+    answer: Annotated[bool, typer.Option("--answer", help="let the model answer as well")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Ask the judge of an experiment whether its model can answer a question."""
+    if not question.strip():
+        raise ConfigError("the question is empty: ask something")
+    experiment = _experiment(name, root)
+    console = Console(stderr=True)
+    with _quiet(experiment.path / "logs" / "ask.log"), console.status("starting an engine, 20 to 40 seconds on a CPU"):
+        from know_thyself.client.local import LocalJudge
+
+        with LocalJudge(experiment.judge) as judge:
+            opinion = judge.judge([question])[0]
+            reply = judge.answer([question])[0] if answer else None
+    print(f"{opinion.verdict}: P({opinion.event}) = {opinion.confidence:.2f}, not calibrated")
+    if reply is not None:
+        print(f"answer: {reply}")
+
+
+@app.command()
+def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
+    """Print the summary table of an experiment, and where its report is."""
+    import json
+
+    from know_thyself.errors import StoreError
+    from know_thyself.pipelines.table import summary_table
+
+    experiment = _experiment(name, root)
+    if not experiment.summary.is_file():
+        raise StoreError(f"experiment {experiment.name} has no summary yet: run its command again, it goes on where it stopped")
+    console = Console()
+    console.print(summary_table(json.loads(experiment.summary.read_text())))
+    console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)
+
+
+@world.command()
+def build(
+    out: Annotated[Path, typer.Option(help="folder to build in; the same command goes on where it stopped")],
+    seed: Annotated[int | None, typer.Option(help="decides names, facts, corpus and weights")] = None,
+    subjects: Annotated[int | None, typer.Option(help="subjects of the questions")] = None,
+    tail: Annotated[float | None, typer.Option(help="share of documents about one-off subjects")] = None,
+    steps: Annotated[int | None, typer.Option(help="optimiser steps of the language model")] = None,
+) -> None:
+    """Build a world: about half an hour on two cores at the default size."""
+    from pydantic import ValidationError
+
+    from know_thyself.world.build import build_world
+    from know_thyself.world.recipe import WorldRecipe
+
+    given = {"seed": seed, "subjects": subjects, "tail": tail, "steps": steps}
+    try:
+        recipe = WorldRecipe(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ConfigError(f"--{fault['loc'][0]} {fault['input']}: {fault['msg']}") from error
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    build_world(recipe, out)
+
+
+@world.command()
+def describe(
+    folder: Annotated[Path | None, typer.Argument(help="a world's folder; the packaged one when not given")] = None,
+    experiment: Annotated[str | None, typer.Option(help="an experiment on it: exposure against measured accuracy")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Print what a world holds and, with an experiment on it, what its model knows of that."""
+    from know_thyself.models import packaged_world
+    from know_thyself.world.describe import describe_world
+
+    measured = _experiment(experiment, root) if experiment else None
+    for table in describe_world(folder or packaged_world(), measured):
+        Console().print(table)
+
+
+class _quiet:
+    """Send what this process and its native code print to `log` while an engine is at work."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    def __enter__(self) -> None:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        sys.stdout.flush()
+        self._kept = os.dup(1)
+        with self._log.open("a") as file:
+            os.dup2(file.fileno(), 1)
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
+        os.dup2(self._kept, 1)
+        os.close(self._kept)
+
+
+def main() -> None:
+    """Entry point of the `know-thyself` command."""
+    try:
+        app()
+    except KnowThyselfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

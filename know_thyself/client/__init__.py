@@ -1,0 +1,1 @@
+"""Ask a judge: in this process, or (later) over HTTP."""

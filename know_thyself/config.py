@@ -1,0 +1,306 @@
+"""The settings of an experiment: one typed, closed tree, layered as defaults → preset → environment → flags.
+
+The sentence beside a field is its `--help`. Flags are dotted and dashed (`--train.learning-rate 1e-3`); environment variables
+are `KT_TRAIN__LEARNING_RATE`. Unknown names are errors everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from know_thyself.errors import ConfigError
+from know_thyself.types import LabelMode, PromptStyle
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+ENV_PREFIX = "KT_"
+WORLD = "world"
+"""As `model` or `dataset`: the embedded world."""
+
+
+class Section(BaseModel):
+    """Base of the parts of the tree: closed and frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Which questions, and how they are cut into splits."""
+
+    num_train: int | None = Field(default=None, ge=1)
+    """Questions to train on at most, drawn by seed; all when not given."""
+    num_validation: int | None = Field(default=None, ge=1)
+    """Validation questions at most, drawn by seed; all when not given."""
+    dev: float = Field(default=0.10, gt=0.0, lt=0.5)
+    """Share of the training questions that chooses the epoch, cut by group."""
+    calibration: float = Field(default=0.10, gt=0.0, lt=0.5)
+    """Share of the training questions kept for calibration, cut by group."""
+    least: int = Field(default=300, ge=1)
+    """Fewest questions of dev and of calibration, whatever their shares say."""
+    overlap: Literal["drop", "refuse"] = "refuse"
+    """A question in train and in validation: drop it from train and count it, or refuse."""
+    malformed: Literal["strict", "lenient"] = "strict"
+    """A row that cannot be read: refuse the file with its line number, or set the row aside and count it."""
+
+
+class SamplingConfig(Section):
+    """How the answerer answers: part of every label's identity."""
+
+    num_trials: int = Field(default=5, ge=1, le=128)
+    """Answers per question."""
+    temperature: float = Field(default=0.7, ge=0.0, le=5.0)
+    """Decoding temperature of the trials."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Nucleus of the decoding distribution."""
+    max_tokens: int = Field(default=32, ge=1)
+    """Longest answer in tokens."""
+
+
+class LabelConfig(Section):
+    """The ability rule."""
+
+    can_at: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Accuracy from which a question is labelled can."""
+    uncertain_at: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Accuracy from which a question is labelled uncertain; in binary mode, can."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LabelConfig:
+        if self.uncertain_at > self.can_at:
+            raise ValueError(f"uncertain-at={self.uncertain_at} is above can-at={self.can_at}: lower it")
+        return self
+
+
+class EngineConfig(Section):
+    """Where and how the language model runs; nothing here changes a result."""
+
+    backend: str = "vllm"
+    """`vllm`, or `module:function` of an engine factory with the same face."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the engines and of training; auto takes CUDA where the cluster has it."""
+    mode: Literal["auto", "swap", "adapter"] = "auto"
+    """How a judge reaches the engine: merged weights swapped in, or an adapter beside the base; auto is adapter on CUDA."""
+    actors_min: int = Field(default=1, ge=1)
+    """Engine actors to start with."""
+    actors_max: int = Field(default=1, ge=1)
+    """Engine actors to grow to."""
+    batch_size: int = Field(default=64, ge=1)
+    """Questions per call of an engine."""
+    block_rows: int = Field(default=256, ge=1)
+    """Questions committed together: the most that an interruption repeats per actor."""
+    cache_gib: float = Field(default=1.0, gt=0.0)
+    """Key-value cache of a CPU engine."""
+    max_model_len: int = Field(default=1024, ge=16)
+    """Longest prompt and answer together, in tokens."""
+    gpu_memory: float = Field(default=0.85, gt=0.0, le=1.0)
+    """Share of a GPU's memory that an engine takes."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EngineConfig:
+        if self.actors_min > self.actors_max:
+            raise ValueError(f"actors-min={self.actors_min} is above actors-max={self.actors_max}: raise actors-max")
+        return self
+
+
+class LoraConfig(Section):
+    """The adapter."""
+
+    r: int = Field(default=16, ge=1, le=512)
+    """Rank."""
+    alpha: int = Field(default=32, ge=1)
+    """Scale: updates are multiplied by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout before the adapter."""
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Linear layers that get an adapter."""
+
+
+class TrainConfig(Section):
+    """How the judgment is trained."""
+
+    epochs: int = Field(default=3, ge=0)
+    """Rounds of train, judge, test; 0 only measures the untrained judge."""
+    passes: int = Field(default=1, ge=1)
+    """Passes over an epoch's examples."""
+    select: Literal["wrong", "all", "weighted"] = "all"
+    """Examples of an epoch: those judged wrong, all, or all weighted by their loss."""
+    learning_rate: float = Field(default=2e-4, gt=0.0)
+    """Peak rate; linear warm-up, then linear decay over all epochs."""
+    warmup: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Share of all steps that warm up."""
+    final_rate: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Share of the peak rate at the end."""
+    batch_size: int = Field(default=32, ge=1)
+    """Examples per optimiser step over all workers; it never changes with their number."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Examples per worker and forward pass; the batch divided by the workers when not given."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled weight decay."""
+    clip: float = Field(default=1.0, gt=0.0)
+    """Largest norm of a gradient."""
+    patience: int = Field(default=2, ge=1)
+    """Stop after so many epochs without a lower dev log loss."""
+    workers: int = Field(default=1, ge=1)
+    """Training workers."""
+    zero_stage: Literal[0, 1, 2] = 2
+    """DeepSpeed ZeRO stage."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training; auto is bf16 on CUDA and fp32 on CPU."""
+    lora: LoraConfig = LoraConfig()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TrainConfig:
+        share, rest = divmod(self.batch_size, self.workers)
+        micro = self.micro_batch_size or share
+        if rest or share == 0 or share % micro:
+            raise ValueError(
+                f"batch-size={self.batch_size} cannot be split over workers={self.workers} with micro-batch-size={micro}: "
+                "make it a multiple of their product"
+            )
+        return self
+
+
+class RunConfig(BaseSettings):
+    """Everything that decides an experiment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        cli_kebab_case="all",
+        cli_implicit_flags=True,
+        cli_exit_on_error=False,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    preset: str | None = None
+    """A named set of settings to start from: a file of the presets folder, or a path to a TOML file."""
+    name: str | None = Field(default=None, pattern=NAME_PATTERN)
+    """Name of the experiment; derived from the settings when not given."""
+    experiments_root: Path = Path("experiments")
+    """Folder that holds the experiments; the environment variable KT_EXPERIMENTS names it as well."""
+    model: str = Field(default=WORLD, min_length=1)
+    """The language model: a folder, a hub id, or `world` for the embedded one."""
+    revision: str | None = None
+    """Revision of a hub model."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model."""
+    dataset: str = Field(default=WORLD, min_length=1)
+    """The questions: a folder with train and validation files (JSONL or Parquet), or `world`."""
+    label_mode: LabelMode = LabelMode.BINARY
+    """Verdicts to tell apart."""
+    prompt_style: PromptStyle = PromptStyle.SYSTEM
+    """Where the judge looks: same (the answer prompt itself), system, or asked."""
+    tuning: Literal["lora"] = "lora"
+    """What training changes."""
+    grader: str = "alias"
+    """`alias`, or `module:function` of a grader of your own."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of splits, trials and training."""
+    address: str | None = None
+    """Ray cluster to run on; RAY_ADDRESS or else a local one when not given."""
+    dry_run: bool = False
+    """Print the resolved settings, the stages already done and an estimate, and stop."""
+    data: DataConfig = DataConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    label: LabelConfig = LabelConfig()
+    engine: EngineConfig = EngineConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> RunConfig:
+        if self.label_mode is LabelMode.UNCERTAINTY:
+            if self.sampling.num_trials < 2:
+                raise ValueError('num-trials=1 cannot yield "uncertain": use 2 or more, or --label-mode binary')
+            raise ValueError("label-mode=uncertainty cannot be trained in this version: use --label-mode binary")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over the preset, which `load_config` hands to the initialiser; flags come before both by themselves."""
+        return env_settings, init_settings
+
+
+def preset_path(preset: str) -> Path:
+    """The TOML file of `preset`: a path, or a name in the presets folder. Raises `ConfigError`."""
+    folder = Path(str(resources.files("know_thyself") / "presets"))
+    path = Path(preset) if preset.endswith(".toml") else folder / f"{preset}.toml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+        raise ConfigError(f"there is no preset {preset!r}: choose one of {names}, or give a path to a TOML file")
+    return path
+
+
+def load_config(arguments: Sequence[str], program: str) -> RunConfig:
+    """The settings that `arguments` (flags without the program's name) ask for, over environment, preset and defaults.
+
+    `--help` prints the flags and exits. Raises `ConfigError` with the value at fault and the remedy.
+    """
+    flags = [_dashed(argument) for argument in arguments]
+    _check_environment()
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--preset", default=os.environ.get(f"{ENV_PREFIX}PRESET"))
+    try:
+        preset = finder.parse_known_args(flags)[0].preset
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error}: name a preset, such as --preset world") from error
+    values: dict[str, Any] = {}
+    if root := os.environ.get("KT_EXPERIMENTS"):
+        values["experiments_root"] = root
+    if preset is not None:
+        try:
+            values |= tomllib.loads(preset_path(preset).read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"preset {preset}: not a TOML file ({error}): mend it") from error
+    try:
+        return RunConfig(_cli_parse_args=flags, _cli_prog_name=program, **values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    except SettingsError as error:
+        reason = str(error).removeprefix("error parsing CLI: ")
+        raise ConfigError(f"{reason}: see --help for the flags there are") from error
+
+
+def _dashed(argument: str) -> str:
+    """`--num_trials=5` as `--num-trials=5`."""
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value if flag.startswith("--") else argument
+
+
+def _check_environment() -> None:
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in RunConfig.model_fields} | {"KT_EXPERIMENTS"}
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and name.split("__")[0] not in known:
+            raise ConfigError(f"environment variable {name} is no setting: unset it, or see --help for the settings there are")
+
+
+def _explain(error: ValidationError) -> str:
+    """All faults of `error` in one line: each setting, the value given and what is wrong with it."""
+    faults = []
+    for fault in error.errors():
+        setting = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "there is no such setting: see --help"
+        value = "" if isinstance(fault["input"], dict | BaseModel) else f"={fault['input']!r}"
+        faults.append(f"{setting}{value}: {message}" if setting and value else f"{setting}: {message}" if setting else message)
+    return "; ".join(faults)

@@ -1,0 +1,1 @@
+"""Questions from wherever they are, cut into splits that share nothing."""

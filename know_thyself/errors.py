@@ -1,0 +1,55 @@
+"""The errors a user can meet.
+
+    KnowThyselfError
+    ├── ConfigError      a setting is wrong or cannot be met
+    ├── DataError        a file of questions, a row or a split is wrong
+    ├── StoreError       the experiment folder cannot be used as it is
+    ├── StageError       a stage failed; `stage` names it
+    ├── EngineError      the language model failed
+    └── JudgeError       a judge folder is damaged, or made for another model
+
+The text of each holds the value and the remedy. All pickle, so that they cross Ray's process borders whole.
+"""
+
+from __future__ import annotations
+
+
+class KnowThyselfError(Exception):
+    """Base of all errors that have a remedy; the command line prints the text and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class ConfigError(KnowThyselfError):
+    """A setting is unknown, of the wrong type, or cannot be met together with another."""
+
+
+class DataError(KnowThyselfError):
+    """Questions cannot be read or cannot be used."""
+
+
+class StoreError(KnowThyselfError):
+    """The experiment folder is locked, damaged, full or in the wrong place."""
+
+
+class StageError(KnowThyselfError):
+    """A stage failed for a reason that is not bad input."""
+
+    exit_code = 1
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(stage, message)
+        self.stage = stage
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.args[1]}"
+
+
+class EngineError(KnowThyselfError):
+    """The language model could not be started, or failed while running."""
+
+    exit_code = 1
+
+
+class JudgeError(KnowThyselfError):
+    """A judge folder is damaged, or bound to another model, prompt or setting."""

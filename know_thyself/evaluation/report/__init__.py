@@ -1,0 +1,141 @@
+"""The HTML report of an experiment: one self-contained page, without scripts and without the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypedDict
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from know_thyself.evaluation.metrics import Gain, Scores, auroc_gain
+from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number
+from know_thyself.types import Split
+
+TABLE_SPLITS = (Split.TRAIN, Split.DEV, Split.VALIDATION)
+TABLE_NUMBERS = ("questions", "judgment_accuracy", "majority", "qa_accuracy", "auroc")
+
+
+class JudgedQuestion(TypedDict):
+    """A question worth reading: its accepted answers, the texts of its trials, what was claimed and what was measured."""
+
+    question: str
+    answers: Sequence[str]
+    trials: Sequence[str]
+    confidence: float
+    num_correct: int
+    num_graded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a report shows. `summary` is the content of summary.json; `scores` are by epoch, then by split.
+
+    `config` is nested and holds no secrets; `dropped` counts questions by reason; `examples` are by heading, such as
+    "confident and wrong" and "doubtful and right".
+    """
+
+    name: str
+    summary: Mapping[str, Any]
+    scores: Mapping[int, Mapping[str, Scores]]
+    best_epoch: int
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    dropped: Mapping[str, int]
+    examples: Mapping[str, Sequence[JudgedQuestion]]
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write `report` as one HTML file at `path`, whose folder exists. The same report gives the same bytes."""
+    # A lone surrogate in a trial's text must not cost the user the report.
+    path.write_bytes(render(report).encode("utf-8", errors="replace"))
+
+
+def render(report: Report) -> str:
+    """The page. All text from the report is escaped; only our own figures enter as markup."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__name__).joinpath("template.html").read_text(encoding="utf-8"))
+    before, after = _facts(report, 0), _facts(report, report.best_epoch)
+    return template.render(
+        report=report,
+        headline=headline(before, after, _gain(report), report.best_epoch, trained=max(report.scores, default=0) > 0),
+        epochs=_epochs(report),
+        columns=[(key, LEGEND[key][0]) for key in TABLE_NUMBERS],
+        numbers=_numbers(before, after),
+        chosen_label=_chosen_label(report),
+        figures=_figures(report),
+        config=list(_flat(report.config)),
+    )
+
+
+def _facts(report: Report, epoch: int, split: str = Split.VALIDATION) -> Facts | None:
+    by_epoch: dict[int, Mapping[str, Facts]] = {row["epoch"]: row for row in report.summary["epochs"]}
+    return by_epoch.get(epoch, {}).get(split)
+
+
+def _validation(report: Report, epoch: int) -> Scores | None:
+    return report.scores.get(epoch, {}).get(Split.VALIDATION)
+
+
+def _gain(report: Report) -> Gain | None:
+    before, after = _validation(report, 0), _validation(report, report.best_epoch)
+    if before is None or after is None:
+        return None
+    return auroc_gain(before, after, seed=report.summary["seed"])
+
+
+def _chosen_label(report: Report) -> str:
+    return f"epoch {report.best_epoch}" if report.best_epoch else "untrained"
+
+
+def _epochs(report: Report) -> list[dict[str, Any]]:
+    """The rows of the table, by epoch: whether it is the chosen one, and for each split its numbers as shown."""
+    epochs = []
+    for epoch in (row["epoch"] for row in report.summary["epochs"]):
+        found = [(split, _facts(report, epoch, split)) for split in TABLE_SPLITS]
+        rows = [(str(split), [number(facts, key) for key in TABLE_NUMBERS]) for split, facts in found if facts is not None]
+        epochs.append({"epoch": epoch, "chosen": epoch == report.best_epoch, "rows": rows})
+    return epochs
+
+
+def _numbers(before: Facts | None, after: Facts | None) -> list[tuple[str, str, str, str]]:
+    """Name, untrained, chosen and meaning of every number on the validation questions."""
+    shown = [tuple("not judged" if facts is None else number(facts, key) for facts in (before, after)) for key in LEGEND]
+    return [(name, old, new, meaning) for (name, meaning), (old, new) in zip(LEGEND.values(), shown, strict=True)]
+
+
+def _figures(report: Report) -> list[tuple[str, Markup | None, str]]:
+    """Title, drawing (None: it cannot be drawn) and caption of each figure."""
+    # Imported here because matplotlib takes most of a second, and importing `Report` must not.
+    from know_thyself.evaluation.report import plots
+
+    labels = {"untrained": 0, _chosen_label(report): report.best_epoch}
+    found = {label: _validation(report, epoch) for label, epoch in labels.items()}
+    curves = {label: scores for label, scores in found.items() if scores is not None}
+    drawings = [
+        ("Telling can from cannot (ROC)", plots.roc_svg(curves), "The nearer to the top left corner, the better."),
+        (
+            "Does confidence mean what it says? (reliability)",
+            plots.reliability_svg(curves),
+            "On the dotted line, questions judged at 70 % have 70 % of their trials right. Below it: overconfident.",
+        ),
+        (
+            "Answering only the surest questions (risk and coverage)",
+            plots.risk_coverage_svg(curves),
+            "The share of wrong trials as more questions are answered, surest first. Random: no judge at all. Oracle: a judge "
+            "that knows how every trial came out; no judge can do better.",
+        ),
+    ]
+    return [(title, None if svg is None else Markup(svg), caption) for title, svg, caption in drawings]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a nested config under their dotted names, as flags spell them."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

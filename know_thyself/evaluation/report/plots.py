@@ -1,0 +1,104 @@
+"""The figures of a report, as SVG elements to stand inside a page: no fonts, scripts, links or dates in them.
+
+Each function takes one `Scores` per label and draws them alike; it returns None when nothing can be drawn.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from know_thyself.evaluation.metrics import Floats, Scores, reliability_bins, risk_coverage, roc_curve
+
+STYLES: list[dict[str, Any]] = [{"color": "#767676", "linestyle": "--"}, {"color": "#0b62b8", "linestyle": "-"}]
+"""Of a lone curve the last, of two the untrained and the chosen epoch: told apart by dashes as well as by colour."""
+
+REFERENCE: dict[str, Any] = {"color": "#999999", "linestyle": ":", "linewidth": 1}
+ORACLE: dict[str, Any] = {"color": "#1a7f37", "linestyle": "-.", "linewidth": 1}
+SIZE_INCHES = (4.2, 3.8)
+MAX_POINTS = 400
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
+def roc_svg(curves: Mapping[str, Scores]) -> str | None:
+    """ROC: share of *can* questions found against share of *cannot* questions let through, as the threshold falls."""
+    points = {label: roc_curve(scores.confidence, scores.is_can) for label, scores in curves.items()}
+    if all(curve is None for curve in points.values()):
+        return None
+    figure, axes = _axes("cannot, but judged can", "can, and judged can")
+    axes.plot([0, 1], [0, 1], label="guessing", **REFERENCE)
+    for (label, curve), style in zip(points.items(), _styles(curves), strict=True):
+        if curve is not None:
+            axes.plot(*_thinned(*curve), label=label, **style)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    return _svg(figure, "ROC curve")
+
+
+def reliability_svg(curves: Mapping[str, Scores]) -> str | None:
+    """Reliability diagram: share of right trials against mean confidence, in bins of equal mass."""
+    if not curves or not all(len(scores) for scores in curves.values()):
+        return None
+    figure, axes = _axes("confidence", "share of right trials")
+    axes.plot([0, 1], [0, 1], label="calibrated", **REFERENCE)
+    for (label, scores), style in zip(curves.items(), _styles(curves), strict=True):
+        held = reliability_bins(scores.confidence, scores.accuracy)
+        axes.plot(held.confidence, held.outcome, marker="o", markersize=4, label=label, **style)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    return _svg(figure, "Reliability diagram")
+
+
+def risk_coverage_svg(curves: Mapping[str, Scores]) -> str | None:
+    """Risk-coverage: share of wrong trials among the questions the judge is surest of.
+
+    The random and the oracle line belong to the last label.
+    """
+    if not curves or not all(len(scores) for scores in curves.values()):
+        return None
+    figure, axes = _axes("share of questions answered", "share of wrong trials")
+    for (label, scores), style in zip(curves.items(), _styles(curves), strict=True):
+        axes.plot(*_thinned(*risk_coverage(scores.confidence, scores.accuracy)), label=label, **style)
+    measured = list(curves.values())[-1].accuracy
+    axes.plot([0, 1], [1 - measured.mean()] * 2, label="random", **REFERENCE)
+    axes.plot(*_thinned(*risk_coverage(measured, measured)), label="oracle", **ORACLE)
+    axes.set(xlim=(0, 1), ylim=(-0.01, None))
+    return _svg(figure, "Risk-coverage curve")
+
+
+def _styles(curves: Mapping[str, Scores]) -> list[dict[str, Any]]:
+    return STYLES[-len(curves) :]
+
+
+def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """At most `MAX_POINTS` of the points, the first and the last among them."""
+    kept = np.unique(np.linspace(0, len(x) - 1, MAX_POINTS).astype(int))
+    return x[kept], y[kept]
+
+
+def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """`figure` as an `<svg>` element as wide as its place; group ids, which nothing refers to, would clash on a page and go."""
+    figure.axes[0].legend(frameon=False, fontsize=9)
+    written = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(written, format="svg", metadata=NO_METADATA, transparent=True)
+    text = written.getvalue()
+    _, _, element = text.partition("<svg")
+    attributes, _, body = element.partition(">")
+    view = attributes.partition('viewBox="')[2].partition('"')[0]
+    body = re.sub(r'<g id="[^"]*"', "<g", body.strip())
+    return f'<svg role="img" aria-label="{html.escape(title)}" viewBox="{view}">{body}'

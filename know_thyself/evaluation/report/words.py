@@ -1,0 +1,155 @@
+"""What the report says in words: the headline, drawn from the numbers alone, and the meaning of every number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from know_thyself.evaluation.metrics import Gain
+
+Facts = Mapping[str, Any]
+"""The `S` of summary.json: the numbers of one split at one epoch."""
+
+PERCENT = {"judgment_accuracy", "majority", "qa_accuracy", "mass"}
+
+LEGEND = {
+    "questions": ("Questions", "Questions judged and measured."),
+    "dropped": ("Dropped", "Questions left out because they could not be graded or judged."),
+    "judgment_accuracy": (
+        "Judgment accuracy",
+        "Share of questions where the judge's yes or no agrees with what the trials showed. Compare it with the majority.",
+    ),
+    "majority": ("Majority", "What always giving the commoner verdict would score: the line that judgment accuracy must pass."),
+    "qa_accuracy": ("QA accuracy", "Share of all trials that were right: how well the model answers, whatever it claims."),
+    "auroc": (
+        "AUROC",
+        "Of one question the model can answer and one it cannot, how often the judge is more confident about the former. "
+        "1 is perfect, 0.5 is guessing. In brackets the 95 % interval: other questions like these would move it within.",
+    ),
+    "auroc_all_correct": ("AUROC, all right", "The same, for telling questions with every trial right from all others."),
+    "auroc_soft": ("AUROC, by trial", "The same, for telling right trials from wrong ones; no cut-off between can and cannot."),
+    "ece": ("Calibration error (ECE)", "How far confidence is from the share of right trials, on average over ten bins."),
+    "ece_band": (
+        "Calibration band",
+        "19 of 20 judges that know each question's accuracy exactly would have a lower calibration error than this. "
+        "Below it there is no sign of miscalibration. Above it, either confidence is off, or the judge is right on average "
+        "over questions that differ more than it can tell.",
+    ),
+    "brier": ("Brier score", "Mean squared distance of confidence from the share of right trials. Lower is better."),
+    "brier_skill": ("Brier skill", "How much better than always stating the average accuracy. 1 is perfect, 0 no better."),
+    "excess_brier": (
+        "Excess Brier",
+        "The Brier score without the part that chance in the trials adds. 0 is perfect; chance can take it a little below.",
+    ),
+    "log_loss": ("Log loss", "Penalty for confident mistakes, in nats. Lower is better; it chooses the epoch (on dev)."),
+    "aurc": (
+        "AURC",
+        "Share of wrong trials when only the most confident questions are answered, averaged over how many. Lower is better.",
+    ),
+    "mass": ("Verdict mass", "Probability the model gave to the verdict words at all. Low: it wanted to say something else."),
+}
+"""For each number of `S` that is shown: its name, and what it means to someone who has not met it."""
+
+
+def percent(share: float) -> str:
+    """`share` in 0..1 as a percentage."""
+    return f"{100 * share:.1f} %"
+
+
+def number(facts: Facts, key: str) -> str:
+    """The number `key` of `facts` as shown; for the AUROC its interval, for an undefined number the reason."""
+    value = facts[key]
+    if value is None:
+        return f"undefined: {facts['undefined'].get(key, 'no reason recorded')}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if key in PERCENT:
+        return percent(value)
+    if key != "auroc":
+        return f"{value:.3f}"
+    if facts["auroc_low"] is None:
+        return f"{value:.3f} (no interval)"
+    return f"{value:.3f} ({facts['auroc_low']:.3f} to {facts['auroc_high']:.3f})"
+
+
+def headline(before: Facts | None, after: Facts | None, gain: Gain | None, best_epoch: int, trained: bool) -> list[str]:
+    """What came of training the judge; the first sentence is the finding, the others its grounds.
+
+    `before` and `after` are the validation numbers of epoch 0 and of the chosen epoch, `gain` the paired difference of
+    their AUROCs, `trained` whether any epoch was trained. Claims only what the intervals carry.
+    """
+    if after is None:
+        return ["Nothing can be said yet: the chosen epoch was not judged on the validation questions."]
+    grounds = [*_against_chance(after), _against_majority(after)]
+    if best_epoch == 0:
+        return [_untrained(trained), _alone(after), *grounds]
+    if before is None or gain is None:
+        lacking = "there is no interval for the difference" if before else "the untrained model was not judged on validation"
+        return [f"Whether training helped cannot be said: {lacking}.", _alone(after), *grounds]
+    return [_finding(gain), _comparison(before, after, gain, best_epoch), *grounds, _answering(before, after)]
+
+
+def _untrained(trained: bool) -> str:
+    if trained:
+        return "Training did not help: on the dev questions no epoch did better than the untrained model, which is kept."
+    return "Nothing has been trained yet: these are the numbers of the untrained model."
+
+
+def _finding(gain: Gain) -> str:
+    if gain.low > 0:
+        return "After training, the model is better at telling which questions it can answer."
+    if gain.high < 0:
+        return "After training, the model is worse at telling which questions it can answer."
+    return "No improvement is shown: the difference after training could be chance."
+
+
+def _comparison(before: Facts, after: Facts, gain: Gain, best_epoch: int) -> str:
+    apart = _intervals_apart(before, after)
+    return (
+        f"On {after['questions']:,} validation questions, AUROC was {number(before, 'auroc')} untrained and "
+        f"{number(after, 'auroc')} after epoch {best_epoch}: a difference of {gain.difference:+.3f} "
+        f"(95 % interval {gain.low:+.3f} to {gain.high:+.3f}, both judged on the same draws of questions).{apart}"
+    )
+
+
+def _intervals_apart(before: Facts, after: Facts) -> str:
+    ends = [facts[end] for facts in (before, after) for end in ("auroc_low", "auroc_high")]
+    if None in ends:
+        return ""
+    apart = before["auroc_high"] < after["auroc_low"] or after["auroc_high"] < before["auroc_low"]
+    return " The two intervals do not overlap." if apart else " The two intervals overlap."
+
+
+def _alone(after: Facts) -> str:
+    return f"On {after['questions']:,} validation questions, AUROC is {number(after, 'auroc')}."
+
+
+def _against_chance(after: Facts) -> list[str]:
+    if after["auroc"] is None:
+        return []
+    rate = f"{100 * after['auroc']:.0f}"
+    sentence = (
+        f"Shown one question that the model can answer and one that it cannot, the judge is more confident about the right one "
+        f"{rate} times in 100; guessing would be 50."
+    )
+    if after["auroc_low"] is None or after["auroc_low"] > 0.5:
+        return [sentence]
+    return [sentence, "That is not shown to be better than guessing."]
+
+
+def _against_majority(after: Facts) -> str:
+    right, constant = after["judgment_accuracy"], after["majority"]
+    if right is None or constant is None:
+        return "Judgment accuracy is undefined: there are no questions."
+    verdict = "" if right > constant else " As a plain yes or no, the judgment is no better than that."
+    return (
+        f"Its yes or no is right for {percent(right)} of the questions; "
+        f"always giving the commoner verdict, for {percent(constant)}.{verdict}"
+    )
+
+
+def _answering(before: Facts, after: Facts) -> str:
+    old, new = before["qa_accuracy"], after["qa_accuracy"]
+    if old == new:
+        return f"The model answers as before: {percent(new)} of trials right."
+    return f"The model's own answers changed too: {percent(old)} of trials right before, {percent(new)} after."

@@ -1,0 +1,101 @@
+"""The judge folder: a trained judge with all that its verdicts are bound to.
+
+    judge/
+      judge.json     identity: base digest, prompt version and style, verdict words and tokens, event, decoding, calibration
+      adapter/       the PEFT adapter; absent when the untrained model judges best
+      tokenizer      files of the base
+
+`judge.json` is written last and holds the SHA-256 of every other file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from know_thyself.digests import digest_file
+from know_thyself.errors import JudgeError
+from know_thyself.experiment import write_whole
+from know_thyself.prompts import PROMPT_VERSION
+from know_thyself.types import LabelMode, ModelRef, PromptStyle
+
+CARD, ADAPTER = "judge.json", "adapter"
+TOKENIZER_FILES = ("tokenizer*", "chat_template*", "special_tokens_map.json", "vocab.json", "merges.txt")
+
+
+class JudgeCard(BaseModel):
+    """What `judge.json` says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    experiment: str
+    epoch: int
+    base: str
+    base_digest: str
+    prompt_version: str
+    prompt_style: PromptStyle
+    label_mode: LabelMode
+    verdict_words: tuple[str, ...]
+    verdict_tokens: tuple[int, ...]
+    event: str
+    label_rule: str
+    decoding: dict[str, Any]
+    calibration: dict[str, Any] | None = None
+    files: dict[str, str] = {}
+
+
+def write_judge(folder: Path, card: JudgeCard, adapter: Path | None) -> JudgeCard:
+    """Write the judge of `card` to `folder`, in place of any that is there; its base gives the tokenizer files."""
+    fresh = folder.with_name(f".{folder.name}.partial")
+    if fresh.exists():
+        shutil.rmtree(fresh)
+    fresh.mkdir(parents=True)
+    for pattern in TOKENIZER_FILES:
+        for file in Path(card.base).glob(pattern):
+            shutil.copyfile(file, fresh / file.name)
+    if adapter is not None:
+        (fresh / ADAPTER).mkdir()
+        for file in sorted(adapter.iterdir()):
+            if file.suffix in {".json", ".safetensors"}:
+                shutil.copyfile(file, fresh / ADAPTER / file.name)
+    files = {str(path.relative_to(fresh)): digest_file(path) for path in sorted(fresh.rglob("*")) if path.is_file()}
+    complete = card.model_copy(update={"files": files})
+    write_whole(fresh / CARD, complete.model_dump_json(indent=2) + "\n")
+    if folder.exists():
+        shutil.rmtree(folder)
+    fresh.replace(folder)
+    return complete
+
+
+def read_judge(folder: Path) -> JudgeCard:
+    """The card of the judge in `folder`, its files and prompt version verified.
+
+    Raises `JudgeError` when the folder is no judge, a file was changed, or this version asks with other prompts.
+    """
+    try:
+        card = JudgeCard.model_validate_json((folder / CARD).read_bytes())
+    except FileNotFoundError as error:
+        raise JudgeError(f"{folder} holds no {CARD}: give the judge folder of a finished experiment") from error
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise JudgeError(f"{folder / CARD} is damaged: train the judge again, or restore the file") from error
+    for name, digest in card.files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file() or digest_file(path) != digest:
+            raise JudgeError(f"{path} is not the file that the judge was written with: restore it, or train again")
+    if card.prompt_version != PROMPT_VERSION:
+        raise JudgeError(f"judge {folder} was trained on prompts {card.prompt_version}, this version asks {PROMPT_VERSION}: train again")
+    return card
+
+
+def check_base(card: JudgeCard, base: ModelRef) -> None:
+    """Raise `JudgeError` unless `base` has the very weights and tokenizer that the judge was trained on."""
+    if card.base_digest != base.digest:
+        raise JudgeError(
+            f"the judge belongs to a base of digest {card.base_digest[:12]}, but {base.name} has {base.digest[:12]}: "
+            "use the base it was trained on, or train a judge for this one"
+        )

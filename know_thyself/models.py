@@ -1,0 +1,52 @@
+"""Where a language model's files are, and which weights exactly they hold."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from know_thyself.config import WORLD
+from know_thyself.digests import digest_files
+from know_thyself.errors import ConfigError
+from know_thyself.types import ModelRef
+
+WEIGHTS = "*.safetensors"
+IDENTITY = (WEIGHTS, "config.json", "generation_config.json", "tokenizer*", "chat_template*", "vocab.json", "merges.txt")
+"""Files that decide how a model answers, so that a change of any makes it another model."""
+
+
+def packaged_world() -> Path:
+    """The folder of the packaged world. Raises `ConfigError` when this copy of the library was built without one."""
+    folder = Path(str(resources.files("know_thyself") / "world" / "packaged"))
+    if not (folder / "model" / "config.json").is_file():
+        raise ConfigError("this copy of know-thyself has no packaged world: build one with know-thyself world build --out DIR")
+    return folder
+
+
+def resolve_model(name: str, revision: str | None) -> ModelRef:
+    """The model that `name` means (`world`, a folder, a hub id) as a folder on this machine, with its digest.
+
+    Raises `ConfigError` when it is not there, cannot be fetched, or has no safetensors weights.
+    """
+    folder = _folder(name, revision)
+    if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
+        raise ConfigError(f"model {folder} holds no config.json with {WEIGHTS} beside it: give a Hugging Face model folder")
+    return ModelRef(name=str(folder), revision=revision, digest=digest_files(folder, IDENTITY))
+
+
+def _folder(name: str, revision: str | None) -> Path:
+    if name == WORLD:
+        return packaged_world() / "model"
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.absolute()
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise ConfigError(f"model {name!r} is neither a folder nor a hub id (owner/name): check its spelling")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(IDENTITY)))
+    except (RepositoryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"model {name!r} is no folder here and cannot be fetched from the hub ({reason})") from error

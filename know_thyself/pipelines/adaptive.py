@@ -1,0 +1,188 @@
+"""The adaptive pipeline: measure what the model can answer, then teach it, epoch by epoch, to judge that beforehand.
+
+Step 0 samples and judges all splits with the untrained model. Each epoch trains on the last epoch's judgments, then judges all
+splits again; the labels are the frozen answerer's, measured once. The epoch with the lowest dev log loss is the judge; the
+untrained model counts as epoch 0. Validation is looked at, never chosen on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from know_thyself import prompts
+from know_thyself.config import RunConfig
+from know_thyself.evaluation.evidence import Examined, collect, examples_worth_reading, scores_of
+from know_thyself.evaluation.metrics import Scores, summarize
+from know_thyself.evaluation.report import Report, write_report
+from know_thyself.evaluation.selection import select_examples
+from know_thyself.experiment import Experiment, versions, write_experiment, write_whole
+from know_thyself.judge import JudgeCard, write_judge
+from know_thyself.models import resolve_model
+from know_thyself.pipelines.bench import Bench, Result, decoding_of, engine_mode, rule_of
+from know_thyself.pipelines.questions import load_questions
+from know_thyself.pipelines.table import summary_table
+from know_thyself.stages import training
+from know_thyself.compute.session import cluster_device, ray_session
+from know_thyself.types import ModelRef, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochResult:
+    """One epoch: what was trained (nothing in epoch 0), who judged, and what it is worth on each split."""
+
+    epoch: int
+    trained: Result | None
+    judged: Result
+    scores: Mapping[str, Scores]
+    facts: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def dev_loss(self) -> float:
+        """Log loss on dev, infinite where undefined: what the epoch is chosen by."""
+        loss = self.facts[Split.DEV]["log_loss"]
+        return float("inf") if loss is None else float(loss)
+
+
+def best_of(epochs: Sequence[EpochResult]) -> EpochResult:
+    """The epoch with the lowest dev log loss; the earlier of equals."""
+    return min(epochs, key=lambda result: (result.dev_loss, result.epoch))
+
+
+def run(config: RunConfig, console: Console) -> Path:
+    """Run the adaptive pipeline of `config`, from where an earlier run of it stopped; the experiment's folder."""
+    questions = load_questions(config)
+    base = resolve_model(config.model, config.revision)
+    check_verdict_words(base, config)
+    with write_experiment(config) as experiment:
+        console.print(f"experiment {experiment.path}", highlight=False, soft_wrap=True)
+        with ray_session(config.address, experiment.logs):
+            device = cluster_device(config.engine.device)
+            bench = Bench(
+                config=config,
+                experiment=experiment,
+                base=base,
+                questions=questions,
+                console=console,
+                device=device,
+                mode=engine_mode(config, device),
+            )
+            return _run(bench)
+
+
+def check_verdict_words(base: ModelRef, config: RunConfig) -> tuple[int, ...]:
+    """The tokens of the verdict words. Raises `ConfigError` when the model cannot be read at one token."""
+    from know_thyself.engine.chat import ChatTokenizer
+
+    chat = ChatTokenizer(base.name, config.trust_remote_code)
+    return chat.word_tokens(list(prompts.VERDICT_WORDS[config.label_mode].values()))
+
+
+def _run(bench: Bench) -> Path:
+    questions = bench.put_questions()
+    first = bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
+    graded = bench.grade(questions, first)
+    epochs = [_evaluate(bench, 0, None, first, first, graded)]
+    _show(bench, epochs, first, graded)
+    while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
+        epochs.append(_epoch(bench, epochs[-1], questions, first, graded))
+        _show(bench, epochs, first, graded)
+    _keep(bench, best_of(epochs))
+    return bench.experiment.path
+
+
+def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
+    return len(epochs) - 1 - best_of(epochs).epoch >= patience
+
+
+def _epoch(bench: Bench, last: EpochResult, questions: Result, first: Result, graded: Result) -> EpochResult:
+    number = last.epoch + 1
+    examined = collect(bench.questions.of(Split.TRAIN), graded.folder.read(), last.judged.folder.read(), rule_of(bench.config))
+    examples = select_examples(examined, bench.config.train.select, bench.config.label_mode)
+    by_id = {question.id: question for question in bench.questions.of(Split.TRAIN)}
+    evidence = [questions, graded, last.judged]
+    title = f"epoch {number}: training on {len(examples)} questions"
+    trained = bench.train(title, number, examples, by_id, evidence=evidence, parent=last.trained)
+    judge = bench.judge_of(trained)
+    judged = bench.examine(f"epoch {number}: judging", questions, answerer=None, judge=judge)
+    return _evaluate(bench, number, trained, judged, first, graded)
+
+
+def _evaluate(
+    bench: Bench, epoch: int, trained: Result | None, judged: Result, first: Result, graded: Result
+) -> EpochResult:
+    grades, judgments = graded.folder.read(), judged.folder.read()
+    scores, facts = {}, {}
+    for split in Split:
+        asked = bench.questions.of(split)
+        examined = collect(asked, grades, judgments, rule_of(bench.config))
+        scores[str(split)] = scores_of(examined, bench.config.label_mode)
+        facts[str(split)] = summarize(scores[str(split)], len(asked) - len(examined), seed=bench.config.seed)
+    return EpochResult(epoch=epoch, trained=trained, judged=judged, scores=scores, facts=facts)
+
+
+def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
+    """The content of summary.json."""
+    shown = (Split.TRAIN, Split.DEV, Split.VALIDATION)
+    return {
+        "schema": 1,
+        "model": config.model,
+        "dataset": config.dataset,
+        "label_mode": str(config.label_mode),
+        "tuning": config.tuning,
+        "seed": config.seed,
+        "best_epoch": best_of(epochs).epoch,
+        "epochs": [{"epoch": result.epoch, **{str(split): result.facts[split] for split in shown}} for result in epochs],
+    }
+
+
+def _show(bench: Bench, epochs: Sequence[EpochResult], first: Result, graded: Result) -> None:
+    """Print the table so far, and write summary and report: a run that is cut short leaves what it has found."""
+    content = summary(bench.config, epochs)
+    write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    best = best_of(epochs)
+    validation = collect(
+        bench.questions.of(Split.VALIDATION), graded.folder.read(), best.judged.folder.read(), rule_of(bench.config)
+    )
+    write_report(
+        bench.experiment.report,
+        Report(
+            name=bench.experiment.name,
+            summary=content,
+            scores={result.epoch: result.scores for result in epochs},
+            best_epoch=best.epoch,
+            config=bench.config.model_dump(mode="json"),
+            versions=versions(),
+            dropped=bench.questions.dropped,
+            examples=examples_worth_reading(validation, first.folder.read(), bench.config.label_mode),
+        ),
+    )
+    bench.console.print(summary_table(content))
+
+
+def _keep(bench: Bench, best: EpochResult) -> None:
+    """Write the judge of the best epoch."""
+    config, base = bench.config, bench.base
+    words = list(prompts.VERDICT_WORDS[config.label_mode].values())
+    card = JudgeCard(
+        experiment=bench.experiment.name,
+        epoch=best.epoch,
+        base=base.name,
+        base_digest=base.digest,
+        prompt_version=prompts.PROMPT_VERSION,
+        prompt_style=config.prompt_style,
+        label_mode=config.label_mode,
+        verdict_words=tuple(words),
+        verdict_tokens=check_verdict_words(base, config),
+        event=rule_of(config).event(config.label_mode),
+        label_rule=str(rule_of(config)),
+        decoding=config.sampling.model_dump(),
+    )
+    write_judge(bench.experiment.judge, card, best.trained.folder.path / training.ADAPTER if best.trained else None)
+    bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}", highlight=False, soft_wrap=True)
+    bench.console.print(f"report: {bench.experiment.report}", highlight=False, soft_wrap=True)

@@ -1,0 +1,202 @@
+"""What all stages of one experiment share: settings, folder, base model, questions; and each stage called on it, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from know_thyself import labeling
+from know_thyself.config import RunConfig
+from know_thyself.data.splits import Questions
+from know_thyself.digests import digest_json
+from know_thyself.engine.protocol import Decoding, EngineSpec
+from know_thyself.experiment import Experiment, StageFolder
+from know_thyself.progress import Position, watch
+from know_thyself.stages import examining, grading, merging, training
+from know_thyself.compute.session import cluster_device
+from know_thyself.compute.tables import rows_committed, write_part
+from know_thyself.types import JudgmentExample, ModelRef, Question, StageDone
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A committed stage."""
+
+    folder: StageFolder
+    done: StageDone
+
+
+def decoding_of(config: RunConfig) -> Decoding:
+    """How the answerer of `config` answers."""
+    return Decoding(**config.sampling.model_dump())
+
+
+def rule_of(config: RunConfig) -> labeling.AbilityRule:
+    """The ability rule of `config`."""
+    return labeling.AbilityRule(can_at=config.label.can_at, uncertain_at=config.label.uncertain_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One experiment at work."""
+
+    config: RunConfig
+    experiment: Experiment
+    base: ModelRef
+    questions: Questions
+    console: Console
+    device: Literal["cpu", "cuda"]
+    mode: Literal["swap", "adapter"]
+
+    @property
+    def cores(self) -> int:
+        """CPU cores that an engine or a training worker on a CPU may use."""
+        return max(1, (os.cpu_count() or 1) // max(self.config.engine.actors_max, self.config.train.workers))
+
+    def _finish(self, folder: StageFolder) -> Result | None:
+        done = folder.done()
+        if done is None:
+            return None
+        self.console.print(f"{folder.path.name}: already done", highlight=False)
+        return Result(folder, done)
+
+    def put_questions(self) -> Result:
+        """Commit the questions with their splits."""
+        rows = [question.to_row() for question in self.questions.questions]
+        settings = {"questions": digest_json(rows)}
+        folder = self.experiment.stage("questions", settings)
+        if result := self._finish(folder):
+            return result
+        began = time.monotonic()
+        write_part(folder, pa.Table.from_pylist(rows))
+        dropped = self.questions.dropped
+        return Result(folder, folder.commit_table(num_in=len(rows) + sum(dropped.values()), num_dropped=dropped, began=began))
+
+    def examine(self, title: str, questions: Result, *, answerer: ModelRef | None, judge: ModelRef | None) -> Result:
+        """Sample trials with `answerer` and judgments with `judge` for all questions, in one start of the engines."""
+        config = self.config
+        task = examining.Task(
+            answerer=answerer,
+            judge=judge,
+            decoding=decoding_of(config),
+            style=config.prompt_style,
+            mode=config.label_mode,
+            seed=config.seed,
+        )
+        folder = self.experiment.stage("examine", task.settings(), [questions.done])
+        if result := self._finish(folder):
+            return result
+        pool = examining.Pool(
+            backend=config.engine.backend,
+            engine=self.engine_spec(),
+            least=config.engine.actors_min,
+            most=config.engine.actors_max,
+            batch_size=config.engine.batch_size,
+            block_rows=config.engine.block_rows,
+        )
+        total = questions.done.num_out
+        with watch(self.console, title, "questions", lambda: Position(rows_committed(folder), total)):
+            done = examining.examine(folder, questions.folder, total, task, pool, self.experiment.logs)
+        return Result(folder, done)
+
+    def engine_spec(self) -> EngineSpec:
+        """What the engines of this experiment are started with."""
+        engine = self.config.engine
+        return EngineSpec(
+            base=self.base.name,
+            device=self.device,
+            mode=self.mode,
+            max_model_len=engine.max_model_len,
+            cache_gib=engine.cache_gib,
+            gpu_memory=engine.gpu_memory,
+            max_lora_rank=self.config.train.lora.r,
+            cores=self.cores,
+            trust_remote_code=self.config.trust_remote_code,
+        )
+
+    def grade(self, questions: Result, examined: Result) -> Result:
+        """Grade the trials of `examined`."""
+        grader = self.config.grader
+        folder = self.experiment.stage("grade", {"grader": grading.grader_name(grader)}, [questions.done, examined.done])
+        if result := self._finish(folder):
+            return result
+        total = examined.done.num_out
+        with watch(self.console, "grading the answers", "questions", lambda: Position(rows_committed(folder), total)):
+            done = grading.grade_trials(folder, examined.folder, questions.folder, total, grader)
+        return Result(folder, done)
+
+    def train(
+        self,
+        title: str,
+        epoch: int,
+        examples: Sequence[JudgmentExample],
+        questions: Mapping[str, Question],
+        *,
+        evidence: Sequence[Result],
+        parent: Result | None,
+    ) -> Result:
+        """Train one epoch on `examples`, which follow from the settings and `evidence`, going on from `parent`."""
+        lesson = training.Lesson(
+            base=self.base.name,
+            folder="",
+            parent=str(parent.folder.path) if parent else None,
+            config=self.config.train,
+            style=self.config.prompt_style,
+            mode=self.config.label_mode,
+            seed=self.config.seed,
+            epoch=epoch,
+            device=self.device,
+            cores=self.cores,
+            logs=str(self.experiment.logs),
+            trust_remote_code=self.config.trust_remote_code,
+        )
+        settings = {**lesson.settings(self.base.digest), "rule": str(rule_of(self.config))}
+        parents = [result.done for result in [*evidence, *([parent] if parent else [])]]
+        folder = self.experiment.stage("train", settings, parents)
+        if result := self._finish(folder):
+            return result
+        folder.path.mkdir(parents=True, exist_ok=True)
+        rows = [{**questions[e.question_id].to_row(), "target": list(e.target), "weight": e.weight} for e in examples]
+        pq.write_table(pa.Table.from_pylist(rows), folder.path / training.EXAMPLES)
+        with watch(self.console, title, "steps", lambda: _training_position(folder)):
+            done = training.train(folder, dataclasses.replace(lesson, folder=str(folder.path)))
+        return Result(folder, done)
+
+    def judge_of(self, trained: Result) -> ModelRef:
+        """The judge that `trained` made, as the engines load it: an adapter, or (mode swap) merged weights."""
+        adapter = trained.folder.path / training.ADAPTER
+        digest = digest_json([self.base.digest, trained.done.content_digest])
+        if self.mode == "adapter":
+            return ModelRef(name=self.base.name, digest=digest, adapter=str(adapter))
+        folder = self.experiment.stage("merge", {"base": self.base.digest}, [trained.done])
+        if not self._finish(folder):
+            with watch(self.console, "merging the adapter", "models", lambda: Position(int(folder.done() is not None), 1)):
+                merging.merge(folder, Path(self.base.name), adapter, self.experiment.logs)
+        return ModelRef(name=str(folder.path / merging.MODEL), digest=digest)
+
+
+def _training_position(folder: StageFolder) -> Position:
+    """The last line of the training log."""
+    log = folder.path / training.PROGRESS
+    lines = log.read_text().splitlines() if log.exists() else []
+    if not lines:
+        return Position(0, 0)
+    last = json.loads(lines[-1])
+    return Position(last["step"], last["steps"], f"loss {last['loss']:.3f}")
+
+
+def engine_mode(config: RunConfig, device: str) -> Literal["swap", "adapter"]:
+    """How judges reach the engines: as `config` says, or by what is fast on `device`."""
+    if config.engine.mode == "auto":
+        return "adapter" if device == "cuda" else "swap"
+    return config.engine.mode

@@ -1,0 +1,89 @@
+"""Every prompt we send and every reply we read: one truth for sampling, training, judging and serving.
+
+Three places for a judge to look, the `PromptStyle`:
+
+- `SAME`: on the answer prompt itself; only weights of its own (LoRA) tell the judge that it is one.
+- `SYSTEM`: the answer prompt's user turn under a system text that asks for a verdict.
+- `ASKED`: the user turn itself asks whether the question can be answered.
+
+All end with the assistant's turn just opened: the next token is the first of the answer, or the verdict word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from know_thyself.types import LabelMode, PromptStyle, Question, Verdict
+
+Message = dict[str, str]
+
+PROMPT_VERSION = "1"
+"""Part of every stage's digest and of a judge's identity: raise it when any text below changes."""
+
+ANSWER_SYSTEM = "Answer the question in a few words."
+JUDGE_SYSTEM = {
+    LabelMode.BINARY: "Can you answer the question? Say yes or no.",
+    LabelMode.UNCERTAINTY: "Can you answer the question? Say yes, uncertain or no.",
+}
+JUDGE_REQUEST = {
+    LabelMode.BINARY: "Can you answer this question? Say yes or no.",
+    LabelMode.UNCERTAINTY: "Can you answer this question? Say yes, uncertain or no.",
+}
+
+VERDICT_WORDS: dict[LabelMode, dict[Verdict, str]] = {
+    LabelMode.BINARY: {Verdict.CAN: "yes", Verdict.CANNOT: "no"},
+    LabelMode.UNCERTAINTY: {Verdict.CAN: "yes", Verdict.UNCERTAIN: "uncertain", Verdict.CANNOT: "no"},
+}
+"""The word that speaks each verdict; their order is the order of targets and of `Judgment.probabilities`."""
+
+
+def ask(question: Question) -> str:
+    """The user turn that asks `question`, its context first."""
+    context = f"Context: {question.context}\n\n" if question.context else ""
+    return f"{context}Question: {question.text}"
+
+
+def answer_messages(question: Question) -> list[Message]:
+    """The chat that makes a model answer `question`."""
+    return [{"role": "system", "content": ANSWER_SYSTEM}, {"role": "user", "content": ask(question)}]
+
+
+def judge_messages(question: Question, style: PromptStyle, mode: LabelMode) -> list[Message]:
+    """The chat at whose end the judge's verdict on `question` is read."""
+    if style is PromptStyle.SAME:
+        return answer_messages(question)
+    if style is PromptStyle.SYSTEM:
+        return [{"role": "system", "content": JUDGE_SYSTEM[mode]}, {"role": "user", "content": ask(question)}]
+    return [{"role": "user", "content": f"{JUDGE_REQUEST[mode]}\n\n{ask(question)}"}]
+
+
+def read_verdict(probabilities: Sequence[float], mode: LabelMode) -> Verdict:
+    """The verdict that `probabilities` (one per verdict word) claim: the likeliest, a tie going to the more cautious."""
+    verdicts = list(VERDICT_WORDS[mode])
+    best = max(range(len(verdicts)), key=lambda i: (probabilities[i], i))
+    return verdicts[best]
+
+
+_CUE = re.compile(r"answer[\s*_]*[:：]", re.IGNORECASE)
+_OPENING = re.compile(r"[\W_]*(?:\d{1,2}\.\s)?")
+_SENTENCE_END = re.compile(
+    r"\b(?:mr|mrs|ms|dr|st|ste|mt|ft|jr|sr|prof|rev|gen|lt|col|maj|adm|capt|sgt|gov|sen|pres|bros|vs)\."
+    r"|\b(?:no|vol|op|pt|ch|ca|approx|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.(?=\s*\d)"
+    r"|(?P<end>(?<=\S)(?<![.!?])(?<!\b[^\W\d_])[.!?]+[\"'”’)*]*(?=\s|$)|[。．！？।؟۔])",
+    re.IGNORECASE,
+)
+
+
+def extract_answer(reply: str) -> str:
+    """The short answer inside a model's reply.
+
+    The first non-empty line after the last `Answer:`, cut at the first sentence end that is not inside a number or an
+    initial ("J. R. R. Tolkien", "3.14", "St. Louis", "No. 5" stay whole, and so does a list number, "1. Paris"). A line without
+    a letter or digit ("**") counts as empty. Empty when there is none.
+    """
+    tail = _CUE.split(reply)[-1]
+    line = next((line.strip() for line in tail.splitlines() if any(map(str.isalnum, line))), "")
+    ends = _SENTENCE_END.finditer(line, _OPENING.match(line).end())  # type: ignore[union-attr]  # it can match nothing
+    end = next((match.start() for match in ends if match["end"]), len(line))
+    return line[:end].strip()

@@ -1,0 +1,134 @@
+"""Examine: one pass of engines over questions that writes trials, judgments or both. The only stage that does inference."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from know_thyself import prompts
+from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory
+from know_thyself.experiment import StageFolder
+from know_thyself.compute.session import quiet_worker
+from know_thyself.compute.tables import Workers, run_table_stage
+from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question, StageDone, Trial
+
+TRIAL = pa.struct(
+    [("index", pa.int64()), ("seed", pa.int64()), ("text", pa.string()), ("finish", pa.string()), ("num_tokens", pa.int64())]
+)
+EXAMINED = pa.schema(
+    [("id", pa.string()), ("trials", pa.list_(TRIAL)), ("probabilities", pa.list_(pa.float64())), ("mass", pa.float64())]
+)
+"""One row per question. `trials` is null where nothing was sampled, `probabilities` and `mass` where nothing was judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What to ask of the questions: `answerer` samples trials, `judge` judges; either may be left out."""
+
+    answerer: ModelRef | None
+    judge: ModelRef | None
+    decoding: Decoding
+    style: PromptStyle
+    mode: LabelMode
+    seed: int
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the stage's content."""
+        settings: dict[str, Any] = {"prompt_version": prompts.PROMPT_VERSION}
+        if self.answerer:
+            decoding = self.decoding
+            settings |= {"answerer": self.answerer.digest, "seed": self.seed, "num_trials": decoding.num_trials}
+            settings |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "max_tokens": decoding.max_tokens}
+        if self.judge:
+            settings |= {"judge": self.judge.digest, "style": str(self.style), "mode": str(self.mode)}
+        return settings
+
+
+def trial_seed(question_id: str, seed: int) -> int:
+    """The seed of a question's first trial; trial i has this plus i. The same wherever and whenever the question runs."""
+    digest = hashlib.sha256(f"{seed}\x1f{question_id}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class Examiner:
+    """The actor: one engine, asked batch by batch."""
+
+    def __init__(self, task: Task, backend: str, engine: EngineSpec, logs: str) -> None:
+        quiet_worker(Path(logs) / f"engine-{os.getpid()}.log")
+        self._task = task
+        self._engine = load_engine_factory(backend)(engine)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The rows of `EXAMINED` for the questions of `batch`."""
+        questions = [Question.from_row(row) for row in batch.to_pylist()]
+        columns = {"id": [question.id for question in questions], **self._trials(questions), **self._judgments(questions)}
+        return pa.table(columns, schema=EXAMINED)
+
+    def _trials(self, questions: Sequence[Question]) -> dict[str, list[Any]]:
+        task = self._task
+        if task.answerer is None:
+            return {"trials": [None] * len(questions)}
+        self._engine.use(task.answerer)
+        seeds = [trial_seed(question.id, task.seed) for question in questions]
+        replies = self._engine.sample([prompts.answer_messages(question) for question in questions], seeds, task.decoding)
+        trials = [
+            [
+                Trial(
+                    question_id=question.id, index=i, seed=seed + i, text=reply.text, finish=reply.finish, num_tokens=reply.num_tokens
+                ).to_row()
+                for i, reply in enumerate(given)
+            ]
+            for question, seed, given in zip(questions, seeds, replies, strict=True)
+        ]
+        return {"trials": [[{name: trial[name] for name in TRIAL.names} for trial in row] for row in trials]}
+
+    def _judgments(self, questions: Sequence[Question]) -> dict[str, list[Any]]:
+        task = self._task
+        if task.judge is None:
+            return {"probabilities": [None] * len(questions), "mass": [None] * len(questions)}
+        self._engine.use(task.judge)
+        chats = [prompts.judge_messages(question, task.style, task.mode) for question in questions]
+        read = self._engine.judge(chats, list(prompts.VERDICT_WORDS[task.mode].values()))
+        likelihood = np.exp(read)
+        mass = likelihood.sum(axis=1)
+        relative = np.exp(read - read.max(axis=1, keepdims=True))
+        shares = relative / relative.sum(axis=1, keepdims=True)
+        readable = np.isfinite(mass)
+        return {
+            "probabilities": [row.tolist() if ok else None for row, ok in zip(shares, readable, strict=True)],
+            "mass": [float(m) if ok else None for m, ok in zip(mass, readable, strict=True)],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The engines of an examination: their kind, their number and the rows they take at once. Decides no content."""
+
+    backend: str
+    engine: EngineSpec
+    least: int
+    most: int
+    batch_size: int
+    block_rows: int
+
+
+def examine(folder: StageFolder, questions: StageFolder, num_questions: int, task: Task, pool: Pool, logs: Path) -> StageDone:
+    """Examine the committed `questions` with `task` into `folder`."""
+    on_gpu = pool.engine.device == "cuda"
+    workers = Workers(
+        worker=Examiner,
+        arguments={"task": task, "backend": pool.backend, "engine": pool.engine, "logs": str(logs)},
+        least=pool.least,
+        most=pool.most,
+        batch_size=pool.batch_size,
+        num_cpus=1,
+        num_gpus=1 if on_gpu else 0,
+    )
+    return run_table_stage(folder, questions, workers, num_in=num_questions, block_rows=pool.block_rows)

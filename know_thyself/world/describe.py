@@ -1,0 +1,74 @@
+"""Tables about a world: what it holds, and how well exposure alone predicts what its model knows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from know_thyself.errors import DataError
+from know_thyself.evaluation.metrics import auroc
+from know_thyself.experiment import Experiment
+from know_thyself.types import Ability
+from know_thyself.world.recipe import WorldRecipe
+
+EXPOSURES = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 10**9))
+
+
+def describe_world(folder: Path, measured: Experiment | None) -> list[Table]:
+    """The recipe and the counts of the world in `folder`; with an experiment on it, accuracy by exposure and the oracle.
+
+    Raises `DataError` when `folder` is no world, or the experiment asked none of its questions.
+    """
+    if not (folder / "facts.parquet").is_file():
+        raise DataError(f"{folder} holds no facts.parquet: give the folder of a world")
+    facts = pq.read_table(folder / "facts.parquet").to_pylist()
+    recipe = WorldRecipe.model_validate_json((folder / "recipe.json").read_text())
+    tables = [_counts(facts, recipe)]
+    if measured is not None:
+        tables.append(_accuracy(_joined(folder, facts, measured)))
+    return tables
+
+
+def _counts(facts: list[dict[str, Any]], recipe: WorldRecipe) -> Table:
+    table = Table("split", "subjects", "facts", "never told", title=f"world of seed {recipe.seed}", title_justify="left")
+    total = Counter(fact["split"] for fact in facts)
+    untold = Counter(fact["split"] for fact in facts if fact["exposure"] == 0)
+    for split, count in total.items():
+        subjects = len({fact["subject"] for fact in facts if fact["split"] == split})
+        table.add_row(split, str(subjects), str(count), str(untold[split]))
+    return table
+
+
+def _joined(folder: Path, facts: list[dict[str, Any]], measured: Experiment) -> list[tuple[int, int, int]]:
+    """Exposure, right trials and trials of each question that the experiment graded."""
+    exposure = {f"{f['subject'].replace(' ', '-').lower()}.{f['relation']}": f["exposure"] for f in facts}
+    graded = [row for part in measured.path.glob("stages/grade-*/part-*.parquet") for row in pq.read_table(part).to_pylist()]
+    rows = [(exposure[r["id"]], sum(r["correct"]), len(r["correct"])) for r in graded if r["id"] in exposure]
+    if not rows:
+        raise DataError(f"experiment {measured.name} asked none of the questions of {folder}: name one that ran on this world")
+    return rows
+
+
+def _accuracy(rows: list[tuple[int, int, int]]) -> Table:
+    exposure, right, trials = (np.array(column) for column in zip(*rows, strict=True))
+    every = right == trials
+    oracle = auroc(exposure.astype(np.float64), every)
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in _abilities(right / trials).items())
+    caption = f"{shares}; exposure predicts all-right with AUROC {'undefined' if oracle is None else f'{oracle:.3f}'}"
+    table = Table("exposure", "questions", "accuracy", "all right", title="what its model knows", caption=caption, title_justify="left", caption_justify="left")
+    for low, high in EXPOSURES:
+        inside = (exposure >= low) & (exposure <= high)
+        if inside.any():
+            name = str(low) if low == high else f"{low} and more" if high >= 10**9 else f"{low} to {high}"
+            table.add_row(name, str(inside.sum()), f"{right[inside].sum() / trials[inside].sum():.1%}", f"{every[inside].mean():.1%}")
+    return table
+
+
+def _abilities(accuracy: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+    can, cannot = (accuracy == 1.0).mean(), (accuracy < 0.5).mean()
+    return {str(Ability.CAN): float(can), str(Ability.UNCERTAIN): float(1 - can - cannot), str(Ability.CANNOT): float(cannot)}

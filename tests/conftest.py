@@ -1,0 +1,52 @@
+"""What all tests stand on: a closed-off environment, small worlds, and whether a module needs Ray or an engine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from know_thyself.testing import fake_answer
+from know_thyself.world.recipe import WorldRecipe
+
+os.environ |= {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+SMALL_WORLD = WorldRecipe(seed=7, subjects=60, steps=40, layers=2, width=96, batch=32, vocabulary=512)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests below ray/ and engine/ are marked by their folder."""
+    for item in items:
+        for folder in ("ray", "engine"):
+            if folder in item.path.parts:
+                item.add_marker(folder)
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a world built in seconds: its model knows nothing, but it is a real model in the real layout."""
+    from know_thyself.world.build import build_world
+
+    out = tmp_path_factory.mktemp("world")
+    build_world(SMALL_WORLD, out)
+    return out
+
+
+def write_fake_questions(folder: Path, train: int, validation: int) -> Path:
+    """Questions for the fake engine, three to a group, as JSON Lines."""
+    folder.mkdir(parents=True)
+    for split, count in (("train", train), ("validation", validation)):
+        texts = [f"What is {split} thing number {i}?" for i in range(count)]
+        rows = [
+            {"id": f"{split}-{i}", "question": text, "answers": [fake_answer(text)], "group": f"{split}-{i // 3}"}
+            for i, text in enumerate(texts)
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

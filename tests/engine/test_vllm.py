@@ -1,0 +1,124 @@
+"""The real engine: its reads are transformers', its seeds are kept, and swapped weights leave nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from know_thyself import prompts
+from know_thyself.engine.protocol import Decoding
+from know_thyself.types import Finish, LabelMode, ModelRef, PromptStyle, Question
+
+if TYPE_CHECKING:
+    from know_thyself.engine.vllm import VllmEngine
+
+WORDS = ["yes", "no"]
+DECODING = Decoding(num_trials=5, temperature=0.7, top_p=1.0, max_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def questions(small_world: Path) -> list[Question]:
+    rows = pq.read_table(small_world / "questions" / "validation.parquet").to_pylist()
+    return [Question(id=row["id"], text=row["question"], answers=tuple(row["answers"])) for row in rows]
+
+
+def judge_chats(questions: list[Question]) -> list[list[prompts.Message]]:
+    return [prompts.judge_messages(question, PromptStyle.SYSTEM, LabelMode.BINARY) for question in questions]
+
+
+@pytest.fixture(scope="module")
+def adapter(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that changes the model visibly."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(str(small_world / "model"), dtype=torch.float32)
+    model = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    out = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def merged(small_world: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from know_thyself.stages.merging import merge_adapter
+
+    out = tmp_path_factory.mktemp("merged") / "model"
+    merge_adapter(small_world / "model", adapter, out)
+    return out
+
+
+def transformers_read(model: Path, adapter: Path | None, engine: VllmEngine, questions: list[Question]) -> np.ndarray:
+    """The verdict words' log-probabilities by a plain forward pass."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from know_thyself.engine.chat import ChatTokenizer
+
+    network = AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)
+    if adapter is not None:
+        network = PeftModel.from_pretrained(network, str(adapter))
+    chat = ChatTokenizer(model)
+    tokens = list(chat.word_tokens(WORDS))
+    with torch.no_grad():
+        rows = [network(torch.tensor([chat.encode(c)])).logits[0, -1].log_softmax(-1)[tokens] for c in judge_chats(questions)]
+    return torch.stack(rows).numpy()
+
+
+def test_a_read_is_transformers_read(engine: VllmEngine, small_world: Path, questions: list[Question]) -> None:
+    engine.use(ModelRef(name=str(small_world / "model")))
+    read = engine.judge(judge_chats(questions), WORDS)
+    assert np.abs(read - transformers_read(small_world / "model", None, engine, questions)).max() < 1e-3
+
+
+def test_swapping_judges_leaves_the_base_as_it_was(
+    engine: VllmEngine, small_world: Path, merged: Path, adapter: Path, questions: list[Question]
+) -> None:
+    base = ModelRef(name=str(small_world / "model"))
+    engine.use(base)
+    before = engine.judge(judge_chats(questions), WORDS)
+    engine.use(ModelRef(name=str(merged)))
+    judged = engine.judge(judge_chats(questions), WORDS)
+    engine.use(base)
+    after = engine.judge(judge_chats(questions), WORDS)
+    assert np.abs(judged - before).max() > 0.1, "the judge reads like the base: its weights were never used"
+    assert np.abs(judged - transformers_read(small_world / "model", adapter, engine, questions)).max() < 1e-3
+    assert np.abs(after - before).max() < 1e-5
+
+
+def test_a_trial_depends_on_its_seed_alone(engine: VllmEngine, small_world: Path, questions: list[Question]) -> None:
+    engine.use(ModelRef(name=str(small_world / "model")))
+    chats, seeds = [prompts.answer_messages(question) for question in questions], list(range(100, 100 + len(questions)))
+    whole = engine.sample(chats, seeds, DECODING)
+    halves = engine.sample(chats[1::2], seeds[1::2], DECODING)
+    trials = [(a, b) for given, again in zip(whole[1::2], halves, strict=True) for a, b in zip(given, again, strict=True)]
+    assert np.mean([a == b for a, b in trials]) >= 0.995
+    assert len({reply.text for reply in whole[0]}) > 1, "the trials of a question are all one: they share a seed"
+
+
+def test_many_seeded_requests_at_once_do_not_crash_the_engine(engine: VllmEngine, small_world: Path, questions: list[Question]) -> None:
+    engine.use(ModelRef(name=str(small_world / "model")))
+    chats = [prompts.answer_messages(questions[i % len(questions)]) for i in range(2000)]
+    replies = engine.sample(chats, list(range(2000)), Decoding(num_trials=5, temperature=0.7, top_p=1.0, max_tokens=2))
+    assert {len(given) for given in replies} == {5}
+
+
+def test_a_chat_too_long_is_an_error_of_its_row_alone(engine: VllmEngine, small_world: Path, questions: list[Question]) -> None:
+    engine.use(ModelRef(name=str(small_world / "model")))
+    long = Question(id="long", text="word " * 500, answers=("x",))
+    replies = engine.sample([prompts.answer_messages(q) for q in (questions[0], long)], [1, 2], DECODING)
+    assert [reply.finish is Finish.ERROR for reply in replies[1]] == [True] * 5
+    assert all(reply.finish is not Finish.ERROR for reply in replies[0])
+    read = engine.judge(judge_chats([long, questions[0]]), WORDS)
+    assert np.isnan(read[0]).all()
+    assert np.isfinite(read[1]).all()

@@ -1,0 +1,84 @@
+"""Start the main job in a process of its own, as a user would, and read what it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).parents[2]
+FAKE = "know_thyself.testing:FakeEngine"
+
+
+class Run:
+    """One way to run the main job on the fake engine: its settings, and where its experiment is."""
+
+    def __init__(self, root: Path, model: Path, questions: Path, *flags: str) -> None:
+        self.root = root
+        self.flags = [
+            *("--name", "run", "--model", str(model), "--dataset", str(questions), "--experiments-root", str(root)),
+            *("--engine.backend", FAKE, "--engine.device", "cpu", "--data.least", "30", "--train.learning-rate", "1e-3"),
+            *("--engine.block-rows", "32", "--engine.batch-size", "16", *flags),
+        ]
+
+    @property
+    def path(self) -> Path:
+        """The experiment's folder."""
+        return self.root / "run"
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        """The job as a process that leads a session of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs.judgment", *self.flags],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self, **environment: str) -> str:
+        """Run the job to its end; what it printed. It must succeed."""
+        process = self.start(**environment)
+        output, _ = process.communicate(timeout=540)
+        assert process.returncode == 0, output
+        return output
+
+    def kill_when(self, reached: Callable[[], bool], **environment: str) -> None:
+        """Start the job and send its driver SIGKILL as soon as `reached`; Ray's own processes follow it by themselves."""
+        process = self.start(**environment)
+        try:
+            deadline = time.monotonic() + 300
+            while not reached():
+                assert process.poll() is None, process.communicate()[0]
+                assert time.monotonic() < deadline, "the point to kill at was never reached"
+                time.sleep(0.05)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=60)
+
+    def parts(self, stage: str) -> list[Path]:
+        """The committed or written parts of all stages of this name."""
+        return sorted(self.path.glob(f"stages/{stage}-*/part-*.parquet"))
+
+    def rows_written(self, stage: str) -> int:
+        """Rows in those parts."""
+        return sum(pq.read_metadata(part).num_rows for part in self.parts(stage))
+
+    def tables(self) -> dict[str, Any]:
+        """All committed content: rows by stage folder and id, files by digest, and the summary."""
+        content: dict[str, Any] = {"summary": json.loads((self.path / "summary.json").read_text())}
+        for marker in sorted(self.path.glob("stages/*/_DONE.json")):
+            done = json.loads(marker.read_text())
+            rows = [row for part in marker.parent.glob("part-*.parquet") for row in pq.read_table(part).to_pylist()]
+            content[marker.parent.name] = (done["content_digest"], sorted(rows, key=lambda row: str(row["id"])))
+        return content

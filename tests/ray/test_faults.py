@@ -1,0 +1,92 @@
+"""Kill the driver or an engine at any time: the same command goes on and ends with the tables of an undisturbed run."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_fake_questions
+from tests.ray.runs import Run
+
+TRAIN, VALIDATION = 480, 160
+TOTAL = TRAIN + VALIDATION
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fake_questions(tmp_path_factory.mktemp("data") / "questions", TRAIN, VALIDATION)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_world: Path, questions: Path) -> Run:
+    run = Run(tmp_path_factory.mktemp("undisturbed"), small_world / "model", questions, "--train.epochs", "1")
+    run.output = run.finish()
+    return run
+
+
+def a_run_like(undisturbed: Run, root: Path) -> Run:
+    run = Run(root, Path(), Path())
+    run.flags = [str(root) if flag == str(undisturbed.root) else flag for flag in undisturbed.flags]
+    return run
+
+
+def test_the_whole_job_runs_and_the_same_command_again_does_nothing(undisturbed: Run) -> None:
+    before = undisturbed.tables()
+    assert before["summary"]["schema"] == 1
+    assert [row["epoch"] for row in before["summary"]["epochs"]] == [0, 1]
+    assert (undisturbed.path / "report.html").is_file()
+    assert (undisturbed.path / "judge" / "judge.json").is_file()
+    output = undisturbed.finish()
+    assert output.count("already done") == len(before) - 1
+    assert undisturbed.tables() == before
+
+
+def test_a_killed_driver_keeps_what_was_committed_while_examining(undisturbed: Run, tmp_path: Path) -> None:
+    run = a_run_like(undisturbed, tmp_path)
+    run.kill_when(lambda: run.rows_written("examine") >= TOTAL // 2, KT_FAKE_DELAY="0.02")
+    kept = run.parts("examine")
+    written = {part: part.stat().st_mtime_ns for part in kept}
+    committed = len(list(run.path.glob("stages/examine-*/_checkpoint/*.parquet")))
+    assert run.rows_written("examine") >= 0.4 * TOTAL
+    assert committed >= 2, "blocks must be committed one by one"
+    run.finish()
+    survivors = [part for part in kept if part.exists()]
+    assert sum(part.exists() for part in kept) >= len(kept) - 2, "more than the blocks in flight were redone"
+    assert {part: part.stat().st_mtime_ns for part in survivors} == {part: written[part] for part in survivors}
+    assert run.tables() == undisturbed.tables()
+
+
+def test_a_killed_engine_is_replaced(undisturbed: Run, tmp_path: Path) -> None:
+    run = a_run_like(undisturbed, tmp_path)
+    order = tmp_path / "kill-one-engine"
+    order.touch()
+    run.finish(KT_FAKE_KILL=str(order))
+    assert not order.exists(), "no engine was killed"
+    assert run.tables() == undisturbed.tables()
+
+
+def test_a_killed_driver_trains_the_epoch_again(undisturbed: Run, tmp_path: Path) -> None:
+    run = a_run_like(undisturbed, tmp_path)
+    run.kill_when(lambda: any(run.path.glob("stages/train-*/progress.jsonl")))
+    assert not list(run.path.glob("stages/train-*/_DONE.json"))
+    run.finish()
+    assert run.tables() == undisturbed.tables()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_job_says_how_to_go_on(undisturbed: Run, tmp_path: Path, number: signal.Signals) -> None:
+    run = a_run_like(undisturbed, tmp_path)
+    process = run.start(KT_FAKE_DELAY="0.02")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("experiment"):
+            break
+    while run.rows_written("examine") == 0 and process.poll() is None:
+        signal.sigtimedwait([], 0.05)
+    process.send_signal(number)
+    rest = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, rest
+    assert "To go on: python -m jobs.judgment --name run" in rest
+    assert "Traceback" not in rest

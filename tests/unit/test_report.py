@@ -1,0 +1,172 @@
+"""The report: it stays within what the numbers carry, and within one page that nothing can escape from."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from know_thyself.evaluation.metrics import Scores, summarize
+from know_thyself.evaluation.report import JudgedQuestion, Report, render, write_report
+
+HOSTILE = "<script>alert('x')</script><img src=https://example.org/x.png>"
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+def make_scores(skill: float, num_questions: int = 200) -> Scores:
+    """A judge whose confidence is `skill` parts the measured accuracy and the rest noise: 1 is perfect, below 0 misled."""
+    rng = np.random.default_rng(0)
+    right = rng.binomial(5, rng.beta(0.6, 0.8, num_questions))
+    sure = np.clip(0.5 + skill * (right / 5 - 0.5) + (1 - abs(skill)) * (rng.random(num_questions) - 0.5), 0, 1)
+    return Scores(
+        group=np.arange(num_questions).astype(np.str_),
+        num_correct=right,
+        num_graded=np.full(num_questions, 5),
+        confidence=sure,
+        says_can=sure > 0.5,
+        is_can=right >= 3,
+        mass=np.full(num_questions, 0.97),
+    )
+
+
+def make_report(*skills: float, best_epoch: int = 1, num_questions: int = 200) -> Report:
+    """A report of one epoch per skill, every split alike."""
+    splits = ("train", "dev", "validation")
+    scores = {epoch: dict.fromkeys(splits, make_scores(skill, num_questions)) for epoch, skill in enumerate(skills)}
+    facts = {epoch: summarize(by_split["validation"], 3, replicates=100) for epoch, by_split in scores.items()}
+    epochs: list[dict[str, Any]] = [{"epoch": epoch, **dict.fromkeys(splits, found)} for epoch, found in facts.items()]
+    judged = JudgedQuestion(
+        question=HOSTILE, answers=["Ada & Bob"], trials=["", HOSTILE, "\ud800"], confidence=0.93, num_correct=0, num_graded=5
+    )
+    return Report(
+        name="tiny_world_binary_lora_0123456789ab",
+        summary={
+            "model": "tiny",
+            "dataset": "world",
+            "label_mode": "binary",
+            "tuning": "lora",
+            "seed": 0,
+            "best_epoch": best_epoch,
+            "epochs": epochs,
+        },
+        scores=scores,
+        best_epoch=best_epoch,
+        config={"train": {"lr": 0.001, "note": HOSTILE}, "seed": 0},
+        versions={"numpy": "2.3.5"},
+        dropped={"ungraded": 3},
+        examples={"confident and wrong": [judged], "doubtful and right": []},
+    )
+
+
+class Page(HTMLParser):
+    """Collects tags and attributes, and fails where an element is closed that is not the innermost one open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, self.getpos()
+
+
+@pytest.fixture(scope="module")
+def improved() -> str:
+    return render(make_report(0.1, 0.7))
+
+
+def finding(text: str) -> str:
+    found = re.search(r'<p class="finding">(.*?)</p>', text)
+    assert found is not None
+    return found[1]
+
+
+def test_page_is_well_formed_and_loads_nothing(improved: str) -> None:
+    page = Page(improved)
+    assert page.open == []
+    assert not page.tags & {"script", "img", "link", "iframe", "object", "embed", "base", "form"}
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in page.attributes
+    assert not [pair for pair in page.attributes if re.search(r"https?:|//|javascript:", pair[1] or "")]
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "@import" not in improved
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", improved))
+    assert improved.count("<svg") == 3
+
+
+def test_text_stays_inert_wherever_it_appears(improved: str) -> None:
+    assert "<script" not in improved
+    assert "<img" not in improved
+    assert improved.count("&lt;script&gt;") == 3
+    assert "Ada &amp; Bob" in improved
+    assert "(empty)" in improved
+
+
+def test_what_is_shown_is_what_was_measured(improved: str) -> None:
+    facts = make_report(0.1, 0.7).summary["epochs"][1]["validation"]
+    assert f"{facts['auroc']:.3f} ({facts['auroc_low']:.3f} to {facts['auroc_high']:.3f})" in improved
+    assert improved.count("✓ chosen") == 1
+    for shown in ("train.lr", "0.001", "ungraded", "2.3.5", "93 %; 0 of 5"):
+        assert shown in improved
+
+
+def test_ids_of_the_figures_are_unique_and_their_references_resolve(improved: str) -> None:
+    ids = re.findall(r'\sid="([^"]*)"', improved)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]*)', improved)) <= set(ids)
+
+
+@pytest.mark.parametrize(
+    ("skills", "best_epoch", "found"),
+    [
+        ((0.1, 0.7), 1, "After training, the model is better"),
+        ((0.7, 0.1), 1, "After training, the model is worse"),
+        ((0.4, 0.4), 1, "No improvement is shown"),
+        ((0.4, 0.2), 0, "Training did not help"),
+        ((0.4,), 0, "Nothing has been trained yet"),
+        ((0.4,), 1, "Nothing can be said yet"),
+    ],
+)
+def test_the_finding_follows_the_numbers(
+    monkeypatch: pytest.MonkeyPatch, skills: tuple[float, ...], best_epoch: int, found: str
+) -> None:
+    monkeypatch.setattr("know_thyself.evaluation.report._figures", lambda report: [])
+    assert finding(render(make_report(*skills, best_epoch=best_epoch))).startswith(found)
+
+
+def test_a_judge_no_better_than_guessing_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("know_thyself.evaluation.report._figures", lambda report: [])
+    text = render(make_report(-0.5, -0.2))
+    assert "After training, the model is better" in finding(text)
+    assert "That is not shown to be better than guessing." in text
+    assert "the judgment is no better than that" in text
+    assert "The two intervals do not overlap." in text
+    assert "The two intervals overlap." in render(make_report(0.4, 0.4))
+
+
+def test_without_questions_the_page_says_what_is_undefined() -> None:
+    text = render(make_report(0.1, 0.7, num_questions=0))
+    assert "Whether training helped cannot be said" in finding(text)
+    assert "undefined: no questions" in text
+    assert text.count("Cannot be drawn") == 3
+    assert Page(text).open == []
+
+
+def test_the_same_report_gives_the_same_bytes(tmp_path: Path, improved: str) -> None:
+    write_report(tmp_path / "report.html", make_report(0.1, 0.7))
+    assert (tmp_path / "report.html").read_bytes() == improved.encode("utf-8", errors="replace")
