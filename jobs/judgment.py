@@ -7,12 +7,14 @@ from know_thyself.config import RunConfig
 
 
 def work(config: RunConfig) -> None:
-    """Run the adaptive pipeline."""
-    from rich.console import Console
+    """Check the inputs, then load what is heavy and run the adaptive pipeline."""
+    from know_thyself.pipelines.inputs import check_inputs
 
+    inputs = check_inputs(config)
     from know_thyself.pipelines import adaptive
+    from know_thyself.progress import own_console
 
-    adaptive.run(config, Console())
+    adaptive.run(config, inputs, own_console())
 
 
 if __name__ == "__main__":

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from know_thyself.compute.environment import prepare_environment
 from know_thyself.config import RunConfig, load_config
 from know_thyself.errors import KnowThyselfError
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 1, 130
 
 
 def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
     """Run `work` on the settings that the command line asks for; exit 0, 2 on bad input, 1 on failure, 130 when stopped."""
     signal.signal(signal.SIGTERM, _stop)
+    prepare_environment()
     program = f"python -m jobs.{job}"
     try:
         config = load_config(sys.argv[1:], program)
@@ -30,6 +32,9 @@ def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
     except KnowThyselfError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"error: {error}; what was committed is kept", file=sys.stderr)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         again = " ".join([program, *sys.argv[1:]])
         print(f"\nstopped; what was committed is kept. To go on: {again}", file=sys.stderr)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -117,23 +119,20 @@ def describe(
         Console().print(table)
 
 
-class _quiet:
+@contextmanager
+def _quiet(log: Path) -> Iterator[None]:
     """Send what this process and its native code print to `log` while an engine is at work."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-
-    def __enter__(self) -> None:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+    try:
+        yield
+    finally:
         sys.stdout.flush()
-        self._kept = os.dup(1)
-        with self._log.open("a") as file:
-            os.dup2(file.fileno(), 1)
-
-    def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-        os.dup2(self._kept, 1)
-        os.close(self._kept)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def main() -> None:

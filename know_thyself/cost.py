@@ -8,7 +8,7 @@ from typing import Any
 from know_thyself import prompts
 from know_thyself.config import RunConfig
 from know_thyself.experiment import MARKER, experiment_name, experiments_root
-from know_thyself.pipelines.questions import load_questions
+from know_thyself.pipelines.inputs import load_questions
 from know_thyself.types import Question, Split
 
 CHARACTERS_PER_TOKEN = 4.0

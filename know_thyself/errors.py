@@ -14,6 +14,11 @@ The text of each holds the value and the remedy. All pickle, so that they cross 
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what `error` says, its kind when it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class KnowThyselfError(Exception):
     """Base of all errors that have a remedy; the command line prints the text and exits with `exit_code`."""
 

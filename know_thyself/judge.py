@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from know_thyself.digests import digest_file
 from know_thyself.errors import JudgeError
-from know_thyself.experiment import write_whole
+from know_thyself.experiment import storing, write_whole
+from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
 from know_thyself.types import LabelMode, ModelRef, PromptStyle
 
 CARD, ADAPTER = "judge.json", "adapter"
-TOKENIZER_FILES = ("tokenizer*", "chat_template*", "special_tokens_map.json", "vocab.json", "merges.txt")
 
 
 class JudgeCard(BaseModel):
@@ -50,45 +49,54 @@ class JudgeCard(BaseModel):
 
 
 def write_judge(folder: Path, card: JudgeCard, adapter: Path | None) -> JudgeCard:
-    """Write the judge of `card` to `folder`, in place of any that is there; its base gives the tokenizer files."""
+    """Write the judge of `card` to `folder`, in place of any that is there; its base gives the tokenizer files.
+
+    Raises `StoreError` when it cannot be written; a judge that was there is then still whole.
+    """
     fresh = folder.with_name(f".{folder.name}.partial")
-    if fresh.exists():
-        shutil.rmtree(fresh)
-    fresh.mkdir(parents=True)
-    for pattern in TOKENIZER_FILES:
-        for file in Path(card.base).glob(pattern):
-            shutil.copyfile(file, fresh / file.name)
-    if adapter is not None:
-        (fresh / ADAPTER).mkdir()
-        for file in sorted(adapter.iterdir()):
-            if file.suffix in {".json", ".safetensors"}:
-                shutil.copyfile(file, fresh / ADAPTER / file.name)
-    files = {str(path.relative_to(fresh)): digest_file(path) for path in sorted(fresh.rglob("*")) if path.is_file()}
-    complete = card.model_copy(update={"files": files})
-    write_whole(fresh / CARD, complete.model_dump_json(indent=2) + "\n")
-    if folder.exists():
-        shutil.rmtree(folder)
-    fresh.replace(folder)
+    with storing(folder):
+        if fresh.exists():
+            shutil.rmtree(fresh)
+        fresh.mkdir(parents=True)
+        for name, file in tokenizer_files(Path(card.base)).items():
+            shutil.copyfile(file, fresh / name)
+        if adapter is not None:
+            (fresh / ADAPTER).mkdir()
+            for file in sorted(adapter.iterdir()):
+                if file.suffix in {".json", ".safetensors"}:
+                    shutil.copyfile(file, fresh / ADAPTER / file.name)
+        complete = card.model_copy(update={"files": _digests(fresh)})
+        write_whole(fresh / CARD, complete.model_dump_json(indent=2) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        fresh.replace(folder)
     return complete
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Digests of the files in `folder` that a judge is loaded from, by their names relative to it."""
+    adapter = {str(file.relative_to(folder)): file for file in (folder / ADAPTER).rglob("*") if file.is_file()}
+    files = tokenizer_files(folder) | adapter
+    return {name: digest_file(files[name]) for name in sorted(files)}
 
 
 def read_judge(folder: Path) -> JudgeCard:
     """The card of the judge in `folder`, its files and prompt version verified.
 
-    Raises `JudgeError` when the folder is no judge, a file was changed, or this version asks with other prompts.
+    Raises `JudgeError` when the folder is no judge, a file was changed, lost or added, or this version asks with other prompts.
     """
     try:
         card = JudgeCard.model_validate_json((folder / CARD).read_bytes())
-    except FileNotFoundError as error:
-        raise JudgeError(f"{folder} holds no {CARD}: give the judge folder of a finished experiment") from error
-    except (ValidationError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise JudgeError(f"{folder} holds no {CARD} to read: give the judge folder of a finished experiment") from error
+    except ValidationError as error:
         raise JudgeError(f"{folder / CARD} is damaged: train the judge again, or restore the file") from error
-    for name, digest in card.files.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file() or digest_file(path) != digest:
-            raise JudgeError(f"{path} is not the file that the judge was written with: restore it, or train again")
+    differing = sorted(name for name, _ in card.files.items() ^ _digests(folder).items())
+    if differing:
+        raise JudgeError(f"{folder}: {differing[0]!r} is not as the judge was written: restore the folder, or train again")
     if card.prompt_version != PROMPT_VERSION:
-        raise JudgeError(f"judge {folder} was trained on prompts {card.prompt_version}, this version asks {PROMPT_VERSION}: train again")
+        told = f"judge {folder} was trained on prompts {card.prompt_version}, this version asks {PROMPT_VERSION}"
+        raise JudgeError(f"{told}: train it again")
     return card
 
 

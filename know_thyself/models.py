@@ -7,12 +7,15 @@ from pathlib import Path
 
 from know_thyself.config import WORLD
 from know_thyself.digests import digest_files
-from know_thyself.errors import ConfigError
+from know_thyself.errors import ConfigError, first_line
 from know_thyself.types import ModelRef
 
 WEIGHTS = "*.safetensors"
-IDENTITY = (WEIGHTS, "config.json", "generation_config.json", "tokenizer*", "chat_template*", "vocab.json", "merges.txt")
+TOKENIZER = ("tokenizer*", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
+IDENTITY = (WEIGHTS, "*.safetensors.index.json", "config.json", "generation_config.json", *TOKENIZER, "*.py")
 """Files that decide how a model answers, so that a change of any makes it another model."""
+SUBFOLDERS = "*/*"
+"""Hub repositories keep second copies of the weights there."""
 
 
 def packaged_world() -> Path:
@@ -35,18 +38,26 @@ def resolve_model(name: str, revision: str | None) -> ModelRef:
 
 
 def _folder(name: str, revision: str | None) -> Path:
-    if name == WORLD:
-        return packaged_world() / "model"
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path.absolute()
+    path = Path(name)
+    if name.startswith("~/"):
+        path = path.expanduser()
+    if name == WORLD or path.is_dir():
+        if revision is not None:
+            raise ConfigError(f"revision={revision!r} is for models of the hub, and {name!r} is a folder: leave it out")
+        return packaged_world() / "model" if name == WORLD else path.absolute()
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ConfigError(f"model {name!r} is neither a folder nor a hub id (owner/name): check its spelling")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(IDENTITY)))
-    except (RepositoryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        found = snapshot_download(name, revision=revision, allow_patterns=list(IDENTITY), ignore_patterns=SUBFOLDERS)
+        return Path(found)
+    except (OSError, HFValidationError) as error:
+        reason = first_line(error)
         raise ConfigError(f"model {name!r} is no folder here and cannot be fetched from the hub ({reason})") from error
+
+
+def tokenizer_files(model: Path) -> dict[str, Path]:
+    """The files of the folder `model` that make its tokenizer and chat template, by name."""
+    return {file.name: file for pattern in TOKENIZER for file in model.glob(pattern) if file.is_file()}

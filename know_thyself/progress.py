@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,11 @@ def plain_line(title: str, unit: str, start: Position, now: Position, seconds: f
     return f"{title}: {now.done} of {now.total} {unit}, {pace:.1f} {unit}/s{left}{note}"
 
 
+def own_console() -> Console:
+    """A console on a copy of standard output, which stays where it is when that is sent elsewhere."""
+    return Console(file=os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8"), highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def watch(console: Console, title: str, unit: str, look: Look) -> Iterator[None]:
     """Show how far `look` says that the work inside the context is, until it ends."""
@@ -49,17 +55,23 @@ def watch(console: Console, title: str, unit: str, look: Look) -> Iterator[None]
         watcher.join()
     end = look()
     note = f", {end.note}" if end.note else ""
-    console.print(f"{title}: {end.done} {unit} in {time.monotonic() - began:.0f} s{note}", highlight=False)
+    console.print(f"{title}: {end.done} {unit} in {time.monotonic() - began:.0f} s{note}")
 
 
 def _print_lines(console: Console, title: str, unit: str, look: Look, over: threading.Event) -> None:
     start, began = look(), time.monotonic()
     while not over.wait(LINE_EVERY):
-        console.print(plain_line(title, unit, start, look(), time.monotonic() - began), highlight=False)
+        console.print(plain_line(title, unit, start, look(), time.monotonic() - began))
 
 
 def _show_bar(console: Console, title: str, unit: str, look: Look, over: threading.Event) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     start, began = look(), time.monotonic()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, state="starting")

@@ -66,7 +66,7 @@ class FakeEngine:
         read = np.empty((len(chats), len(words)))
         for row, chat in zip(read, chats, strict=True):
             question = _asked(chat)
-            noise = _unit("noise", question, Path(self._model.name).name)
+            noise = _unit("noise", question, self._model.digest)
             can = 0.02 + 0.96 * (0.5 * knows(question) + 0.5 * noise)
             row[:] = np.log([can, *[(1 - can) / (len(words) - 1)] * (len(words) - 1)])
         return read

@@ -94,7 +94,7 @@ class Record:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """The record held in `row`; columns that are not fields are ignored. Raises `KeyError` for a missing one."""
-        decoders = _decoders(cls)
+        decoders = _decoders(typing.cast("type", cls))
         values = {}
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             value = row[field.name]

@@ -12,7 +12,7 @@ import numpy as np
 
 from know_thyself import prompts
 from know_thyself.config import EngineConfig
-from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory
+from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory, verdict_shares
 from know_thyself.judge import ADAPTER, JudgeCard, check_base, read_judge
 from know_thyself.models import resolve_model
 from know_thyself.stages.merging import merge_adapter
@@ -30,10 +30,13 @@ class Opinion:
 
 
 class LocalJudge:
-    """The judge of a folder, on an engine of this process. Use as a context manager: merged weights live in a temporary folder."""
+    """The judge of a folder, on an engine of this process; a context manager, as merged weights live in a temporary folder."""
 
     def __init__(self, folder: Path, engine: EngineConfig | None = None) -> None:
-        """Verify the judge in `folder` and its base, then start the engine. Raises `JudgeError`, `ConfigError`, `EngineError`."""
+        """Verify the judge in `folder` and its base, then start the engine.
+
+        Raises `JudgeError`, `ConfigError` or `EngineError`.
+        """
         settings = engine or EngineConfig()
         self.card: JudgeCard = read_judge(folder)
         base = resolve_model(self.card.base, None)
@@ -72,7 +75,7 @@ class LocalJudge:
         read = self._engine.judge(chats, card.verdict_words)
         if not np.isfinite(read).all():
             raise ValueError("a question is too long for the engine: raise max-model-len or shorten it")
-        shares = np.exp(read - np.logaddexp.reduce(read, axis=1, keepdims=True))
+        shares = verdict_shares(read)
         return [
             Opinion(
                 question=text,

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import ray
 
-from know_thyself.errors import ConfigError
+from know_thyself.compute.environment import SETTINGS, prepare_environment
+from know_thyself.errors import ConfigError, first_line
 
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_AUTH_MODE": "token",
-}
-"""Set unless the user did: no usage reports, no native chatter on the terminal, token authentication said aloud."""
+LOCAL, SPARE_CPUS = "local", 2
+STDOUT, STDERR = 1, 2
 CHATTER = ("ray", "ray.data", "ray.train", "ray.tune", "ray.serve")
 
 
@@ -29,34 +25,74 @@ CHATTER = ("ray", "ray.data", "ray.train", "ray.tune", "ray.serve")
 def ray_session(address: str | None, logs: Path) -> Iterator[None]:
     """A Ray session on the cluster at `address` (or `RAY_ADDRESS`), else on a cluster of this machine's own.
 
-    Ray's own messages go to `logs`/driver.log. Raises `ConfigError` when the cluster cannot be reached.
+    What Ray logs, and what anything prints to standard output or error, goes to `logs`/driver.log (`progress.own_console`
+    stays on the terminal); signals stay as the caller set them. Raises `ConfigError` when the cluster cannot be reached.
     """
-    cluster = address or os.environ.get("RAY_ADDRESS") or "local"
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    handler = logging.FileHandler(logs / "driver.log")
-    handler.setLevel(logging.INFO)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    local = {"include_dashboard": False} if cluster == "local" else {}
+    cluster = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    prepare_environment()
+    with _chatter_to(logs / "driver.log"), _signals_kept():
+        _connect(cluster)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(cluster: str) -> None:
+    # Beside the engines, a resumed stage needs a CPU for the filter of what is done, and one for reading and writing.
+    local = {"include_dashboard": False, "num_cpus": (os.cpu_count() or 1) + SPARE_CPUS} if cluster == LOCAL else {}
     try:
-        with _into(handler):
+        with _signals_kept():
             ray.init(
                 address=cluster,
                 log_to_driver=False,
-                logging_level=logging.WARNING,
                 configure_logging=False,
-                runtime_env={"env_vars": {name: os.environ[name] for name in QUIET}},
+                runtime_env={"env_vars": {name: os.environ[name] for name in SETTINGS}},
                 **local,
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"no Ray cluster at {cluster}: {reason}: start one, or leave --address out for a local one") from error
+        remedy = "start one, or leave --address out for a local one"
+        raise ConfigError(f"no Ray cluster at {cluster} ({first_line(error)}): {remedy}") from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Undo what the context does to the handlers of SIGINT and SIGTERM: Ray installs its own and leaves them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _into(handler):
-            yield
+        yield
     finally:
-        ray.shutdown()
-        handler.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _chatter_to(log: Path) -> Iterator[None]:
+    """Send to `log` what Ray logs in this process, and what anything in it writes to standard output and error."""
+    handler = logging.FileHandler(log)
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    with _streams_to(handler.stream.fileno()), _into(handler):
+        yield
+    handler.close()
+
+
+@contextmanager
+def _streams_to(descriptor: int) -> Iterator[None]:
+    """Standard output and error, also those of native code, go to `descriptor` for as long as the context lasts."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {stream: os.dup(stream) for stream in (STDOUT, STDERR)}
+    for stream in kept:
+        os.dup2(descriptor, stream)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, original in kept.items():
+            os.dup2(original, stream)
+            os.close(original)
 
 
 @contextmanager
@@ -79,13 +115,41 @@ def quiet_worker(log: Path) -> None:
     """Send everything this worker process prints, also from native code, to the end of `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
+        os.dup2(file.fileno(), STDOUT)
+        os.dup2(file.fileno(), STDERR)
 
 
-def cluster_device(wanted: str) -> str:
-    """`cpu` or `cuda`: what `wanted` says, or for `auto` what the cluster has."""
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C inside the context stop the caller, though Ray Train answers it by leaving the process."""
+    try:
+        with _signals_kept():
+            yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+
+
+def cluster_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+    """What `wanted` says, or for `auto` what the cluster has. Raises `ConfigError` for `cuda` without a GPU."""
     gpus = ray.cluster_resources().get("GPU", 0)
     if wanted == "cuda" and gpus < 1:
         raise ConfigError("engine.device='cuda' but the cluster has no GPU: use --engine.device cpu, or add a GPU node")
-    return ("cuda" if gpus >= 1 else "cpu") if wanted == "auto" else wanted
+    if wanted == "auto":
+        return "cuda" if gpus >= 1 else "cpu"
+    return wanted
+
+
+def check_cpus(actors: int) -> None:
+    """Raise `ConfigError` when the cluster has too few CPUs for so many engine actors and the work around them."""
+    cpus = ray.cluster_resources().get("CPU", 0)
+    if cpus < actors + SPARE_CPUS:
+        raise ConfigError(
+            f"the cluster has {cpus:g} CPUs, but engine.actors-min={actors} needs {actors + SPARE_CPUS} with those that "
+            "read and write: add a node, or lower engine.actors-min"
+        )
+
+
+def node_cores() -> int:
+    """CPU cores that every node with any has at least, this machine's included."""
+    nodes = [int(node["Resources"]["CPU"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    return max(1, min([os.cpu_count() or 1, *nodes]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,14 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import FilenameProvider
 
-from know_thyself.errors import KnowThyselfError, StageError
+from know_thyself.errors import StageError, first_line
 from know_thyself.experiment import StageFolder
 from know_thyself.types import StageDone
 
-CHECKPOINTS = "_checkpoint"
+CHECKPOINTS, STRAYS = "_checkpoint", "_strays"
+RESTARTS, RETRIES = 20, 3
+"""Times that a dead actor is started again, and that a batch is tried again when its actor dies."""
+FAULT = re.compile(r"^[\w.]+(Error|Exception|Died)\b.*: ")
 
 
 class RowWorker(Protocol):
@@ -50,12 +55,48 @@ class _PartNames(FilenameProvider):
 
 
 def rows_committed(folder: StageFolder) -> int:
-    """Rows in the parts written so far, read from their footers."""
-    return sum(pq.read_metadata(part).num_rows for part in folder.tables())
+    """Rows of the blocks committed so far."""
+    return sum(pq.read_metadata(block).num_rows for block in _committed(folder))
+
+
+def _committed(folder: StageFolder) -> list[Path]:
+    """Ray's checkpoint of each committed block: a table of its ids, named like the parts it vouches for."""
+    return [path for path in (folder.path / CHECKPOINTS).glob("*.parquet") if not path.stem.endswith(".pending")]
+
+
+def _set_aside_strays(folder: StageFolder) -> None:
+    """Move away parts that no checkpoint vouches for, and parts whose every row is in others.
+
+    Workers outlive a killed driver by a moment, and may finish a block that the next attempt does again.
+    """
+    blocks = [path.stem for path in _committed(folder)]
+    rows: Counter[str] = Counter()
+    ids = {}
+    for part in folder.tables():
+        if any(part.stem == block or part.stem.startswith(f"{block}-") for block in blocks):
+            ids[part] = pq.read_table(part, columns=["id"])["id"].to_pylist()
+            rows.update(ids[part])
+        else:
+            _move(part, folder.path / STRAYS)
+    for part, held in ids.items():
+        if all(rows[row] > 1 for row in held):
+            rows.subtract(held)
+            _move(part, folder.path / STRAYS)
+
+
+def _move(part: Path, to: Path) -> None:
+    to.mkdir(exist_ok=True)
+    part.replace(to / part.name)
 
 
 def run_table_stage(
-    folder: StageFolder, source: StageFolder, workers: Workers, *, num_in: int, block_rows: int, columns: list[str] | None = None
+    folder: StageFolder,
+    source: StageFolder,
+    workers: Workers,
+    *,
+    num_in: int,
+    block_rows: int,
+    columns: list[str] | None = None,
 ) -> StageDone:
     """Send the rows of `source` through `workers` into `folder`, `block_rows` at a time, and commit.
 
@@ -69,32 +110,41 @@ def run_table_stage(
     context.checkpoint_config = CheckpointConfig(
         id_column="id", checkpoint_path=str(folder.path / CHECKPOINTS), delete_checkpoint_on_success=False
     )
-    context.actor_task_retry_on_errors = False
     try:
-        with DataContext.current(context):
-            dataset = ray.data.read_parquet([str(part) for part in source.tables()], columns=columns)
-            dataset = dataset.repartition(target_num_rows_per_block=block_rows).map_batches(
-                workers.worker,
-                fn_constructor_kwargs=dict(workers.arguments),
-                compute=ActorPoolStrategy(min_size=workers.least, max_size=workers.most, max_tasks_in_flight_per_actor=2),
-                batch_size=workers.batch_size,
-                batch_format="pyarrow",
-                zero_copy_batch=True,
-                num_cpus=workers.num_cpus,
-                num_gpus=workers.num_gpus,
-            )
-            dataset.write_parquet(str(folder.path), filename_provider=_PartNames())
+        if rows_committed(folder) < num_in:
+            with DataContext.current(context):
+                _run(folder, source, workers, block_rows, columns)
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, KnowThyselfError):
-            raise cause from error
-        raise StageError(folder.stage, f"{_last_line(error)}: see the logs, and run the same command to go on") from error
+        raise StageError(folder.stage, f"{_reason(error)}: see the logs, and run the same command to go on") from error
+    _set_aside_strays(folder)
     return folder.commit_table(num_in=num_in, num_dropped={}, began=began)
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows: int, columns: list[str] | None) -> None:
+    dataset = ray.data.read_parquet([str(part) for part in source.tables()], columns=columns)
+    dataset = dataset.repartition(target_num_rows_per_block=block_rows).map_batches(
+        workers.worker,
+        fn_constructor_kwargs=dict(workers.arguments),
+        compute=ActorPoolStrategy(min_size=workers.least, max_size=workers.most, max_tasks_in_flight_per_actor=2),
+        batch_size=workers.batch_size,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=workers.num_cpus,
+        num_gpus=workers.num_gpus,
+        ray_remote_args_fn=_patience,
+    )
+    dataset.write_parquet(str(folder.path), filename_provider=_PartNames())
+
+
+def _patience() -> dict[str, int]:
+    return {"max_restarts": RESTARTS, "max_task_retries": RETRIES}
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in the worker: the last line of `error` that names an exception of ours or of a library, not of Ray."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    faults = [line for line in lines if FAULT.match(line) and "UserCodeException" not in line]
+    return faults[-1] if faults else first_line(error)
 
 
 def write_part(folder: StageFolder, table: pa.Table) -> Path:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,15 +25,20 @@ from know_thyself.types import Question, Split
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
 TRAINING_FILES = ("train", "taught")
-LONGEST_QUESTION, LONGEST_CONTEXT = 32_000, 1_000_000
-"""In characters; longer ones are set aside."""
+LONGEST_TEXT, LONGEST_CONTEXT = 32_000, 1_000_000
+"""In characters: a question or an answer, and a context; rows with longer ones are set aside."""
 
+Malformed = Literal["strict", "lenient"]
 Row = dict[str, Any]
 
 
-def read_folder(
-    folder: Path, malformed: Literal["strict", "lenient"]
-) -> tuple[list[Question], list[Question], dict[str, int]]:
+class _Unusable(NamedTuple):
+    """Why a row is no question."""
+
+    reason: str
+
+
+def read_folder(folder: Path, malformed: Malformed) -> tuple[list[Question], list[Question], dict[str, int]]:
     """Training and validation questions of `folder`, and the rows set aside, counted by reason.
 
     Raises `DataError` for a missing, unreadable or empty file, and for a malformed line unless `malformed` is lenient.
@@ -58,26 +64,21 @@ def _find(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def _read_questions(
-    path: Path, split: Split, malformed: Literal["strict", "lenient"], dropped: Counter[str]
-) -> list[Question]:
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path, malformed, dropped)
+def _read_questions(path: Path, split: Split, malformed: Malformed, dropped: Counter[str]) -> list[Question]:
+    unusable: Counter[str] = Counter()
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path, malformed, unusable)
     questions = []
-    total = 0
     for row in rows:
-        total += 1
-        question = _question(row, path, split)
-        if isinstance(question, Question):
-            questions.append(question)
+        found = _question(row, path, split)
+        if isinstance(found, Question):
+            questions.append(found)
         else:
-            dropped[question] += 1
+            unusable[found.reason] += 1
     if not questions:
-        raise DataError(f"{path} holds no usable question ({total} rows{_reasons(dropped)}): check its columns and rows")
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in unusable.items()) or "it is empty"
+        raise DataError(f"{path} holds no usable question ({reasons}): give rows of question and answers")
+    dropped.update(unusable)
     return questions
-
-
-def _reasons(dropped: Counter[str]) -> str:
-    return "".join(f", {count} {reason}" for reason, count in dropped.items())
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -85,31 +86,51 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet ({error}): write it again") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as Parquet ({reason}): write it again") from error
 
 
-def _jsonl_rows(path: Path, malformed: Literal["strict", "lenient"], dropped: Counter[str]) -> Iterator[Row]:
+def _jsonl_rows(path: Path, malformed: Malformed, unusable: Counter[str]) -> Iterator[Row]:
     for number, line in enumerate(_lines(path), start=1):
-        fault = None
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            if "\x00" in text:
-                fault = "a NUL character"
-            elif text:
-                row = json.loads(text)
-                if isinstance(row, dict):
-                    yield row
-                else:
-                    fault = "not a JSON object"
-        except UnicodeDecodeError:
-            fault = "not UTF-8"
-        except (json.JSONDecodeError, RecursionError) as error:
-            fault = f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        if fault and malformed == "strict":
-            raise DataError(f"{path} line {number}: {fault}: mend the line, or set such lines aside with --data.malformed lenient")
-        if fault:
-            dropped["malformed line"] += 1
+            row = _parse(line, "utf-8-sig" if number == 1 else "utf-8")
+        except (ValueError, RecursionError) as error:
+            if malformed == "strict":
+                told = f"{path} line {number}: {_fault(error)}"
+                raise DataError(f"{told}: mend the line, or set such lines aside with --data.malformed lenient") from error
+            unusable["malformed line"] += 1
+        else:
+            if row is not None:
+                yield row
+
+
+def _parse(line: bytes, encoding: str) -> Row | None:
+    """The object that `line` holds, None if it is blank. Raises `ValueError` or `RecursionError` for anything else."""
+    text = line.decode(encoding).strip()
+    if not text:
+        return None
+    if "\x00" in text:
+        raise ValueError("a NUL character")
+    row = json.loads(text, object_pairs_hook=_object)
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    return row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key stands twice")
+    return row
+
+
+def _fault(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -122,36 +143,63 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _question(row: Row, path: Path, split: Split) -> Question | str:
+def _question(row: Row, path: Path, split: Split) -> Question | _Unusable:
     """The question in `row`, or the reason why there is none."""
-    text, context = row.get("question"), row.get("context")
-    answers = row.get("answers", row.get("answer"))
-    if not isinstance(text, str) or not text.strip():
-        return "no question text"
-    if context is not None and not isinstance(context, str):
-        return "context is no text"
-    accepted = [answers] if isinstance(answers, str) else answers
-    if not isinstance(accepted, list) or not all(isinstance(answer, str) for answer in accepted):
-        return "answers are no texts"
-    accepted = [answer for answer in accepted if answer.strip()]
-    if not accepted:
-        return "no answer"
-    if any(_unpaired(value) for value in (text, context or "", *accepted)):
-        return "unpaired surrogate"
-    if len(text) > LONGEST_QUESTION or len(context or "") > LONGEST_CONTEXT:
-        return "too long"
-    given, group = row.get("id"), row.get("group")
+    try:
+        text, context, answers = _text(row, "question"), _text(row, "context"), _answers(row)
+        given, group = _name(row, "id"), _name(row, "group")
+    except ValueError as error:
+        return _Unusable(str(error))
+    if not text:
+        return _Unusable("no question text")
+    if not answers:
+        return _Unusable("no answer")
+    texts = (text, given, group, *answers)
+    if len(context) > LONGEST_CONTEXT or any(len(value) > LONGEST_TEXT for value in texts):
+        return _Unusable("too long")
+    if any(_UNPAIRED.search(value) for value in (context, *texts)):
+        return _Unusable("unpaired surrogate")
     return Question(
-        id=str(given) if given not in (None, "") else question_id(text, context),
-        text=text.strip(),
-        answers=tuple(dict.fromkeys(accepted)),
+        id=given or question_id(text, context or None),
+        text=text,
+        answers=answers,
         context=context or None,
-        group=str(group) if group not in (None, "") else "",
+        group=group,
         dataset=path.parent.name,
         split=split,
     )
 
 
-def _unpaired(text: str) -> bool:
-    """Whether `text` holds half of a surrogate pair, which no tokenizer and no file can take."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+def _text(row: Row, column: str) -> str:
+    """The text in `column`, empty when there is none to see. Raises `ValueError` when it is something else."""
+    value = row.get(column)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{column} is no text")
+    return value.strip() if _is_visible(value) else ""
+
+
+def _answers(row: Row) -> tuple[str, ...]:
+    """The accepted answers, each once: a list in `answers`, or one text in `answers` or `answer`."""
+    value = row.get("answers")
+    value = row.get("answer") if value is None else value
+    accepted = [value] if isinstance(value, str) else value or []
+    if not isinstance(accepted, list) or not all(isinstance(answer, str) for answer in accepted):
+        raise ValueError("answers are no texts")
+    return tuple(dict.fromkeys(answer for answer in accepted if _is_visible(answer)))
+
+
+def _name(row: Row, column: str) -> str:
+    """The id or group in `column`: a text or a whole number. Raises `ValueError` when it is something else."""
+    value = row.get(column)
+    return str(value) if type(value) is int else _text(row, column)
+
+
+_UNPAIRED = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which no tokenizer and no file can take."""
+
+
+def _is_visible(text: str) -> bool:
+    """Whether `text` holds more than white space, control and zero-width characters."""
+    return any(character.isprintable() and not character.isspace() for character in text)

@@ -27,28 +27,38 @@ class Questions:
 
 
 def split_questions(train: Sequence[Question], validation: Sequence[Question], config: DataConfig, seed: int) -> Questions:
-    """Merge duplicates, drop or refuse overlap, draw the sizes asked for, and cut dev and calibration by group.
+    """Unite groups, merge duplicates, drop or refuse overlap, draw the sizes asked for, and cut dev and calibration by group.
 
     Raises `DataError` for an id with two texts, a refused overlap, and when too few training questions remain.
     """
     dropped: Counter[str] = Counter()
-    train, validation = merge_duplicates(train, dropped), merge_duplicates(validation, dropped)
     _check_ids([*train, *validation])
+    grouped = unite_groups([*train, *validation])
+    train, validation = (merge_duplicates(part, dropped) for part in (grouped[: len(train)], grouped[len(train) :]))
     train = _without_overlap(train, validation, config.overlap, dropped)
     rng = np.random.default_rng([seed, 1])
     drawn_train = _draw(train, config.num_train, rng, dropped)
     drawn_validation = _draw(validation, config.num_validation, rng, dropped)
-    return Questions(questions=(*_cut(drawn_train, config, rng), *drawn_validation), dropped={why: n for why, n in dropped.items() if n})
+    cut = (*_cut(drawn_train, config, rng), *drawn_validation)
+    return Questions(questions=cut, dropped={reason: count for reason, count in dropped.items() if count})
+
+
+def _check_ids(questions: Iterable[Question]) -> None:
+    contents: dict[str, str] = {}
+    for question in questions:
+        content = content_key(question.text, question.context)
+        if contents.setdefault(question.id, content) != content:
+            raise DataError(f"id {question.id!r} stands for two questions, one of them {question.text[:80]!r}: make ids unique")
 
 
 def merge_duplicates(questions: Iterable[Question], dropped: Counter[str]) -> list[Question]:
-    """Questions of equal content as one with all their answers; those without a group get their near-duplicates' one."""
+    """Questions of equal content as one with the answers of all; the rest is as it came first."""
     merged: dict[str, Question] = {}
     for question in questions:
         key = content_key(question.text, question.context)
         first = merged.get(key)
         if first is None:
-            merged[key] = question if question.group else dataclasses.replace(question, group=near_duplicate_key(question.text))
+            merged[key] = question
         else:
             answers = tuple(dict.fromkeys(first.answers + question.answers))
             merged[key] = dataclasses.replace(first, answers=answers)
@@ -56,28 +66,36 @@ def merge_duplicates(questions: Iterable[Question], dropped: Counter[str]) -> li
     return list(merged.values())
 
 
-def _check_ids(questions: Iterable[Question]) -> None:
-    texts: dict[str, str] = {}
-    for question in questions:
-        other = texts.setdefault(question.id, content_key(question.text, question.context))
-        if other != content_key(question.text, question.context):
-            raise DataError(f"id {question.id!r} stands for two questions, one of them {question.text[:80]!r}: make ids unique")
+def unite_groups(questions: Sequence[Question]) -> list[Question]:
+    """`questions`, those in one group that are bound by a group given, by near-duplicate texts, or by a chain of both.
+
+    It is called as its first question is: by the group given, or else by the key of its text.
+    """
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while (higher := above.setdefault(name, name)) != name:
+            above[name] = name = above[higher]
+        return name
+
+    names = [(question.group, near_duplicate_key(question.text)) for question in questions]
+    for group, text in names:
+        if group:
+            above[top(text)] = top(group)
+    first = {top(group or text): group or text for group, text in reversed(names)}
+    return [dataclasses.replace(q, group=first[top(group or text)]) for q, (group, text) in zip(questions, names, strict=True)]
 
 
-def _without_overlap(
-    train: list[Question], validation: list[Question], overlap: str, dropped: Counter[str]
-) -> list[Question]:
+def _without_overlap(train: list[Question], validation: list[Question], overlap: str, dropped: Counter[str]) -> list[Question]:
     groups = {question.group for question in validation}
-    texts = {near_duplicate_key(question.text) for question in validation}
-    shared = [q.group in groups or near_duplicate_key(q.text) in texts for q in train]
-    if any(shared) and overlap == "refuse":
-        example = train[shared.index(True)].text
+    shared = [question for question in train if question.group in groups]
+    if shared and overlap == "refuse":
         raise DataError(
-            f"{sum(shared)} training questions are in validation too, such as {example[:80]!r}: "
+            f"{len(shared)} training questions are in validation too, such as {shared[0].text[:80]!r}: "
             "remove them, or drop them from train with --data.overlap drop"
         )
-    dropped["in validation too"] += sum(shared)
-    return [question for question, is_shared in zip(train, shared, strict=True) if not is_shared]
+    dropped["in validation too"] += len(shared)
+    return [question for question in train if question.group not in groups]
 
 
 def _draw(questions: list[Question], size: int | None, rng: np.random.Generator, dropped: Counter[str]) -> list[Question]:

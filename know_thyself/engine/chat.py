@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from know_thyself.engine.protocol import Chat
-from know_thyself.errors import ConfigError
+from know_thyself.errors import ConfigError, first_line
 
 
 class ChatTokenizer:
@@ -20,8 +20,9 @@ class ChatTokenizer:
                 str(folder), trust_remote_code=trust_remote_code
             )
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"model {folder} has no tokenizer that can be loaded ({reason}): give a chat model's folder") from error
+            raise ConfigError(
+                f"model {folder} has no tokenizer that can be loaded ({first_line(error)}): give a chat model's folder"
+            ) from error
         if not self.tokenizer.chat_template:
             raise ConfigError(f"model {folder} has no chat template: give a chat model")
 
@@ -40,7 +41,9 @@ class ChatTokenizer:
         for word in words:
             after = self._ids(opening + word)
             if after[: len(before)] != before or len(after) == len(before):
-                raise ConfigError(f"the tokenizer melts {word!r} into the chat template: this model cannot be read at one token")
+                raise ConfigError(
+                    f"the tokenizer melts {word!r} into the chat template: this model cannot be read at one token"
+                )
             tokens.append(after[len(before)])
         if len(set(tokens)) != len(tokens):
             raise ConfigError(f"the words {', '.join(words)} begin with the same token: this model cannot tell them apart")

@@ -67,6 +67,13 @@ class Engine(Protocol):
         """
 
 
+def verdict_shares(read: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities over the verdict words alone from what `Engine.judge` read, same shape; each row sums to 1."""
+    relative = np.exp(read - read.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = relative / relative.sum(axis=1, keepdims=True)
+    return shares
+
+
 EngineFactory = Callable[[EngineSpec], Engine]
 
 

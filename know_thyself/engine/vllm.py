@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
-from know_thyself.errors import EngineError
+from know_thyself.errors import EngineError, first_line
 from know_thyself.types import Finish, ModelRef
 
 CPU_BLOCK = 32
 """Tokens per block of the key-value cache on a CPU: with the default of 128, short prompts would share no prefix."""
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM prepares for."""
 FINISH = {"stop": Finish.STOP, "length": Finish.LENGTH}
 
 
@@ -41,28 +43,31 @@ class VllmEngine:
         _prepare_environment(spec)
         self._spec = spec
         self._chat = ChatTokenizer(spec.base, spec.trust_remote_code)
-        self._base = ModelRef(name=spec.base)
-        self._used = self._base
+        self._used: tuple[str, str | None] | None = (spec.base, None)
         self._lora: Any = None
         self._adapters: dict[str, int] = {}
         self._llm = _start(spec)
 
     def use(self, model: ModelRef) -> None:
         """See `Engine.use`; raises `EngineError` when the weights do not load."""
-        if model == self._used:
+        wanted = (model.name, model.adapter)
+        if wanted == self._used:
             return
+        self._used = None
         if self._spec.mode == "adapter":
             self._lora = self._request(model)
         else:
             self._swap(model)
-        self._used = model
+        self._used = wanted
 
     def _request(self, model: ModelRef) -> Any:
         """The LoRA request of `model`: a new name, id and path for every adapter, as vLLM's caches are keyed by them."""
         from vllm.lora.request import LoRARequest
 
-        if model.name != self._base.name:
-            raise EngineError(f"engine of {self._base.name} in mode adapter cannot load the weights of {model.name}: use mode swap")
+        if model.name != self._spec.base:
+            raise EngineError(
+                f"engine of {self._spec.base} in mode adapter cannot load the weights of {model.name}: use mode swap"
+            )
         if model.adapter is None:
             return None
         number = self._adapters.setdefault(model.adapter, len(self._adapters) + 1)
@@ -130,7 +135,11 @@ def _start(spec: EngineSpec) -> Any:
         "disable_log_stats": True,
     }
     if spec.mode == "adapter":
-        settings |= {"enable_lora": True, "max_lora_rank": max(8, spec.max_lora_rank), "max_loras": 1}
+        settings |= {
+            "enable_lora": True,
+            "max_lora_rank": min(rank for rank in LORA_RANKS if rank >= spec.max_lora_rank),
+            "max_loras": 1,
+        }
     if spec.device == "cpu":
         # A seeded request must prefill in one step: on a CPU vLLM cannot resume its random generator.
         settings |= {
@@ -145,7 +154,7 @@ def _start(spec: EngineSpec) -> Any:
     try:
         return LLM(**settings)
     except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(f"vLLM cannot start {spec.base}: {str(error).splitlines()[0]}") from error
+        raise EngineError(f"vLLM cannot start {spec.base}: {first_line(error)}") from error
 
 
 def _reply(output: Any) -> Reply:

@@ -27,14 +27,18 @@ class Examined:
     judgment: Judgment
 
 
-def collect(questions: Sequence[Question], graded: pa.Table, examined: pa.Table, rule: AbilityRule, mode: LabelMode = LabelMode.BINARY) -> list[Examined]:
+def collect(
+    questions: Sequence[Question], graded: pa.Table, examined: pa.Table, rule: AbilityRule, mode: LabelMode = LabelMode.BINARY
+) -> list[Examined]:
     """The questions that have both a label and a judgment, in their order; `graded` and `examined` are stage tables.
 
     A question drops out when one of its trials could not be graded, or its judge prompt was too long to read.
     """
     grades = dict(zip(graded["id"].to_pylist(), graded["correct"].to_pylist(), strict=True))
     reads = {
-        row["id"]: row for row in examined.select(["id", "probabilities", "mass"]).to_pylist() if row["probabilities"] is not None
+        row["id"]: row
+        for row in examined.select(["id", "probabilities", "mass"]).to_pylist()
+        if row["probabilities"] is not None
     }
     found = []
     for question in questions:
@@ -74,7 +78,9 @@ def scores_of(examined: Sequence[Examined], mode: LabelMode) -> Scores:
 def examples_worth_reading(examined: Sequence[Examined], trials: pa.Table, mode: LabelMode) -> dict[str, list[Any]]:
     """The questions that the judge was most sure of and the model got wrong, and the reverse."""
     texts = {
-        row["id"]: [trial["text"] for trial in row["trials"]] for row in trials.select(["id", "trials"]).to_pylist() if row["trials"]
+        row["id"]: [trial["text"] for trial in row["trials"]]
+        for row in trials.select(["id", "trials"]).to_pylist()
+        if row["trials"]
     }
     wrong = [e for e in examined if e.label.num_correct == 0]
     right = [e for e in examined if e.label.num_correct == e.label.num_graded]

@@ -16,20 +16,19 @@ from typing import Any
 from rich.console import Console
 
 from know_thyself import prompts
+from know_thyself.compute.session import check_cpus, cluster_device, ray_session
 from know_thyself.config import RunConfig
-from know_thyself.evaluation.evidence import Examined, collect, examples_worth_reading, scores_of
+from know_thyself.evaluation.evidence import collect, examples_worth_reading, scores_of
 from know_thyself.evaluation.metrics import Scores, summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.evaluation.selection import select_examples
-from know_thyself.experiment import Experiment, versions, write_experiment, write_whole
+from know_thyself.experiment import versions, write_experiment, write_whole
 from know_thyself.judge import JudgeCard, write_judge
-from know_thyself.models import resolve_model
-from know_thyself.pipelines.bench import Bench, Result, decoding_of, engine_mode, rule_of
-from know_thyself.pipelines.questions import load_questions
+from know_thyself.pipelines.bench import Bench, Result, engine_mode, rule_of
+from know_thyself.pipelines.inputs import Inputs
 from know_thyself.pipelines.table import summary_table
 from know_thyself.stages import training
-from know_thyself.compute.session import cluster_device, ray_session
-from know_thyself.types import ModelRef, Split
+from know_thyself.types import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,33 +53,22 @@ def best_of(epochs: Sequence[EpochResult]) -> EpochResult:
     return min(epochs, key=lambda result: (result.dev_loss, result.epoch))
 
 
-def run(config: RunConfig, console: Console) -> Path:
-    """Run the adaptive pipeline of `config`, from where an earlier run of it stopped; the experiment's folder."""
-    questions = load_questions(config)
-    base = resolve_model(config.model, config.revision)
-    check_verdict_words(base, config)
+def run(config: RunConfig, inputs: Inputs, console: Console) -> Path:
+    """Run the adaptive pipeline of `config` on `inputs`, from where an earlier run of it stopped; the experiment's folder."""
     with write_experiment(config) as experiment:
-        console.print(f"experiment {experiment.path}", highlight=False, soft_wrap=True)
+        console.print(f"experiment {experiment.path}")
         with ray_session(config.address, experiment.logs):
             device = cluster_device(config.engine.device)
+            check_cpus(config.engine.actors_min)
             bench = Bench(
                 config=config,
                 experiment=experiment,
-                base=base,
-                questions=questions,
+                inputs=inputs,
                 console=console,
                 device=device,
                 mode=engine_mode(config, device),
             )
             return _run(bench)
-
-
-def check_verdict_words(base: ModelRef, config: RunConfig) -> tuple[int, ...]:
-    """The tokens of the verdict words. Raises `ConfigError` when the model cannot be read at one token."""
-    from know_thyself.engine.chat import ChatTokenizer
-
-    chat = ChatTokenizer(base.name, config.trust_remote_code)
-    return chat.word_tokens(list(prompts.VERDICT_WORDS[config.label_mode].values()))
 
 
 def _run(bench: Bench) -> Path:
@@ -113,9 +101,7 @@ def _epoch(bench: Bench, last: EpochResult, questions: Result, first: Result, gr
     return _evaluate(bench, number, trained, judged, first, graded)
 
 
-def _evaluate(
-    bench: Bench, epoch: int, trained: Result | None, judged: Result, first: Result, graded: Result
-) -> EpochResult:
+def _evaluate(bench: Bench, epoch: int, trained: Result | None, judged: Result, first: Result, graded: Result) -> EpochResult:
     grades, judgments = graded.folder.read(), judged.folder.read()
     scores, facts = {}, {}
     for split in Split:
@@ -178,11 +164,11 @@ def _keep(bench: Bench, best: EpochResult) -> None:
         prompt_style=config.prompt_style,
         label_mode=config.label_mode,
         verdict_words=tuple(words),
-        verdict_tokens=check_verdict_words(base, config),
+        verdict_tokens=bench.inputs.verdict_tokens,
         event=rule_of(config).event(config.label_mode),
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path / training.ADAPTER if best.trained else None)
-    bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}", highlight=False, soft_wrap=True)
-    bench.console.print(f"report: {bench.experiment.report}", highlight=False, soft_wrap=True)
+    bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}")
+    bench.console.print(f"report: {bench.experiment.report}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,16 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from know_thyself import labeling
+from know_thyself.compute.session import node_cores
+from know_thyself.compute.tables import rows_committed, write_part
 from know_thyself.config import RunConfig
 from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.experiment import Experiment, StageFolder
+from know_thyself.pipelines.inputs import Inputs
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
-from know_thyself.compute.session import cluster_device
-from know_thyself.compute.tables import rows_committed, write_part
 from know_thyself.types import JudgmentExample, ModelRef, Question, StageDone
 
 
@@ -52,22 +52,31 @@ class Bench:
 
     config: RunConfig
     experiment: Experiment
-    base: ModelRef
-    questions: Questions
+    inputs: Inputs
     console: Console
     device: Literal["cpu", "cuda"]
     mode: Literal["swap", "adapter"]
 
     @property
+    def base(self) -> ModelRef:
+        """The frozen base model."""
+        return self.inputs.base
+
+    @property
+    def questions(self) -> Questions:
+        """The questions in their splits."""
+        return self.inputs.questions
+
+    @property
     def cores(self) -> int:
         """CPU cores that an engine or a training worker on a CPU may use."""
-        return max(1, (os.cpu_count() or 1) // max(self.config.engine.actors_max, self.config.train.workers))
+        return max(1, node_cores() // max(self.config.engine.actors_max, self.config.train.workers))
 
     def _finish(self, folder: StageFolder) -> Result | None:
         done = folder.done()
         if done is None:
             return None
-        self.console.print(f"{folder.path.name}: already done", highlight=False)
+        self.console.print(f"{folder.path.name}: already done")
         return Result(folder, done)
 
     def put_questions(self) -> Result:
@@ -92,12 +101,13 @@ class Bench:
             style=config.prompt_style,
             mode=config.label_mode,
             seed=config.seed,
+            backend=config.engine.backend,
+            max_model_len=config.engine.max_model_len,
         )
         folder = self.experiment.stage("examine", task.settings(), [questions.done])
         if result := self._finish(folder):
             return result
         pool = examining.Pool(
-            backend=config.engine.backend,
             engine=self.engine_spec(),
             least=config.engine.actors_min,
             most=config.engine.actors_max,
@@ -181,17 +191,17 @@ class Bench:
         folder = self.experiment.stage("merge", {"base": self.base.digest}, [trained.done])
         if not self._finish(folder):
             with watch(self.console, "merging the adapter", "models", lambda: Position(int(folder.done() is not None), 1)):
-                merging.merge(folder, Path(self.base.name), adapter, self.experiment.logs)
+                merging.merge(folder, Path(self.base.name), adapter, self.experiment.logs, self.config.trust_remote_code)
         return ModelRef(name=str(folder.path / merging.MODEL), digest=digest)
 
 
 def _training_position(folder: StageFolder) -> Position:
     """The last line of the training log."""
     log = folder.path / training.PROGRESS
-    lines = log.read_text().splitlines() if log.exists() else []
-    if not lines:
+    whole = log.read_text().rpartition("\n")[0] if log.exists() else ""
+    if not whole:
         return Position(0, 0)
-    last = json.loads(lines[-1])
+    last = json.loads(whole.splitlines()[-1])
     return Position(last["step"], last["steps"], f"loss {last['loss']:.3f}")
 
 

@@ -5,34 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from know_thyself.types import Split
 
-SHOWN = {Split.TRAIN: "Train", Split.DEV: "Dev", Split.VALIDATION: "Val"}
+COLUMNS = (
+    ("Train Judg", Split.TRAIN, "judgment_accuracy"),
+    ("Train QA", Split.TRAIN, "qa_accuracy"),
+    ("Train AUROC", Split.TRAIN, "auroc"),
+    ("Dev AUROC", Split.DEV, "auroc"),
+    ("Val Judg", Split.VALIDATION, "judgment_accuracy"),
+    ("Val QA", Split.VALIDATION, "qa_accuracy"),
+    ("Val AUROC", Split.VALIDATION, "auroc"),
+)
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Per epoch and split: judgment accuracy, answer accuracy, AUROC; the chosen epoch is starred."""
-    table = Table(title="What the model knows about what it knows", caption=_caption(summary), title_justify="left", caption_justify="left")
+    """Per epoch: judgment accuracy, answer accuracy and AUROC of train and validation; the chosen epoch is starred."""
+    table = Table(box=SIMPLE_HEAD, caption=_caption(summary), caption_justify="left")
     table.add_column("Epoch", justify="right")
-    for name in SHOWN.values():
-        for number in ("Judg", "QA", "AUROC"):
-            table.add_column(f"{name} {number}", justify="right")
+    for name, _, _ in COLUMNS:
+        table.add_column(name.replace(" ", "\n"), justify="right")
     for row in summary["epochs"]:
         star = "*" if row["epoch"] == summary["best_epoch"] else ""
-        cells = [cell for split in SHOWN for cell in _cells(row[split])]
-        table.add_row(f"{row['epoch']}{star}", *cells)
+        table.add_row(f"{row['epoch']}{star}", *(_cell(number, row[split][number]) for _, split, number in COLUMNS))
     return table
 
 
-def _cells(facts: Mapping[str, Any]) -> list[str]:
-    auroc = "undefined" if facts["auroc"] is None else f"{facts['auroc']:.4f}"
-    return [_percent(facts["judgment_accuracy"]), _percent(facts["qa_accuracy"]), auroc]
-
-
-def _percent(share: float | None) -> str:
-    return "undefined" if share is None else f"{share:.1%}"
+def _cell(number: str, value: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.4f}" if number == "auroc" else f"{value:.1%}"
 
 
 def _caption(summary: Mapping[str, Any]) -> str:
@@ -41,5 +45,6 @@ def _caption(summary: Mapping[str, Any]) -> str:
         return f"* chosen on dev. AUROC undefined: {facts['undefined'].get('auroc', 'too few questions')}"
     return (
         f"* chosen on dev. Validation: AUROC {facts['auroc']:.3f}, 95 % between {facts['auroc_low']:.3f} and "
-        f"{facts['auroc_high']:.3f}, on {facts['questions']} questions; always saying the commoner verdict: {facts['majority']:.1%}"
+        f"{facts['auroc_high']:.3f}, on {facts['questions']} questions; always giving the commoner verdict: "
+        f"{facts['majority']:.1%} right"
     )

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from know_thyself import prompts
-from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory
-from know_thyself.experiment import StageFolder
 from know_thyself.compute.session import quiet_worker
 from know_thyself.compute.tables import Workers, run_table_stage
+from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory, verdict_shares
+from know_thyself.experiment import StageFolder
 from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question, StageDone, Trial
 
 TRIAL = pa.struct(
@@ -38,10 +38,13 @@ class Task:
     style: PromptStyle
     mode: LabelMode
     seed: int
+    backend: str
+    max_model_len: int
 
     def settings(self) -> dict[str, Any]:
         """All that decides the stage's content."""
         settings: dict[str, Any] = {"prompt_version": prompts.PROMPT_VERSION}
+        settings |= {"backend": self.backend, "max_model_len": self.max_model_len}
         if self.answerer:
             decoding = self.decoding
             settings |= {"answerer": self.answerer.digest, "seed": self.seed, "num_trials": decoding.num_trials}
@@ -60,10 +63,10 @@ def trial_seed(question_id: str, seed: int) -> int:
 class Examiner:
     """The actor: one engine, asked batch by batch."""
 
-    def __init__(self, task: Task, backend: str, engine: EngineSpec, logs: str) -> None:
+    def __init__(self, task: Task, engine: EngineSpec, logs: str) -> None:
         quiet_worker(Path(logs) / f"engine-{os.getpid()}.log")
         self._task = task
-        self._engine = load_engine_factory(backend)(engine)
+        self._engine = load_engine_factory(task.backend)(engine)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows of `EXAMINED` for the questions of `batch`."""
@@ -81,7 +84,12 @@ class Examiner:
         trials = [
             [
                 Trial(
-                    question_id=question.id, index=i, seed=seed + i, text=reply.text, finish=reply.finish, num_tokens=reply.num_tokens
+                    question_id=question.id,
+                    index=i,
+                    seed=seed + i,
+                    text=reply.text,
+                    finish=reply.finish,
+                    num_tokens=reply.num_tokens,
                 ).to_row()
                 for i, reply in enumerate(given)
             ]
@@ -96,10 +104,8 @@ class Examiner:
         self._engine.use(task.judge)
         chats = [prompts.judge_messages(question, task.style, task.mode) for question in questions]
         read = self._engine.judge(chats, list(prompts.VERDICT_WORDS[task.mode].values()))
-        likelihood = np.exp(read)
-        mass = likelihood.sum(axis=1)
-        relative = np.exp(read - read.max(axis=1, keepdims=True))
-        shares = relative / relative.sum(axis=1, keepdims=True)
+        mass = np.exp(read).sum(axis=1)
+        shares = verdict_shares(read)
         readable = np.isfinite(mass)
         return {
             "probabilities": [row.tolist() if ok else None for row, ok in zip(shares, readable, strict=True)],
@@ -109,9 +115,8 @@ class Examiner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """The engines of an examination: their kind, their number and the rows they take at once. Decides no content."""
+    """The engines of an examination: their number and the rows they take at once. Decides no content."""
 
-    backend: str
     engine: EngineSpec
     least: int
     most: int
@@ -124,7 +129,7 @@ def examine(folder: StageFolder, questions: StageFolder, num_questions: int, tas
     on_gpu = pool.engine.device == "cuda"
     workers = Workers(
         worker=Examiner,
-        arguments={"task": task, "backend": pool.backend, "engine": pool.engine, "logs": str(logs)},
+        arguments={"task": task, "engine": pool.engine, "logs": str(logs)},
         least=pool.least,
         most=pool.most,
         batch_size=pool.batch_size,

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from know_thyself.compute.tables import Workers, run_table_stage
 from know_thyself.experiment import StageFolder
 from know_thyself.grading import grade, load_grader
-from know_thyself.compute.tables import Workers, run_table_stage
 from know_thyself.types import StageDone, Trial
 
 GRADED = pa.schema([("id", pa.string()), ("correct", pa.list_(pa.bool_())), ("matched", pa.list_(pa.string()))])
@@ -37,7 +37,9 @@ class TrialGrader:
         return {"id": row["id"], "correct": [g.correct for g in grades], "matched": [g.matched for g in grades]}
 
 
-def grade_trials(folder: StageFolder, examined: StageFolder, questions: StageFolder, num_questions: int, grader: str) -> StageDone:
+def grade_trials(
+    folder: StageFolder, examined: StageFolder, questions: StageFolder, num_questions: int, grader: str
+) -> StageDone:
     """Grade the trials committed in `examined` into `folder`."""
     workers = Workers(
         worker=TrialGrader,

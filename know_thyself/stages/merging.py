@@ -8,39 +8,42 @@ from pathlib import Path
 
 import ray
 
-from know_thyself.experiment import StageFolder
 from know_thyself.compute.session import quiet_worker
+from know_thyself.errors import StageError, first_line
+from know_thyself.experiment import StageFolder
+from know_thyself.models import tokenizer_files
 from know_thyself.types import StageDone
 
 MODEL = "model"
-TOKENIZER_FILES = ("tokenizer*", "chat_template*", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json")
 
 
-def merge_adapter(base: Path, adapter: Path, out: Path) -> None:
+def merge_adapter(base: Path, adapter: Path, out: Path, trust_remote_code: bool = False) -> None:
     """Write `base` with `adapter` merged in, with the base's tokenizer, to `out`."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32, trust_remote_code=trust_remote_code)
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     merged.save_pretrained(out)
-    for pattern in TOKENIZER_FILES:
-        for file in base.glob(pattern):
-            shutil.copyfile(file, out / file.name)
+    for name, file in tokenizer_files(base).items():
+        shutil.copyfile(file, out / name)
 
 
-def merge(folder: StageFolder, base: Path, adapter: Path, logs: Path) -> StageDone:
-    """Merge `adapter` into `base` on a worker of the cluster, and commit the model folder."""
+def merge(folder: StageFolder, base: Path, adapter: Path, logs: Path, trust_remote_code: bool) -> StageDone:
+    """Merge `adapter` into `base` on a worker of the cluster, and commit the model folder. Raises `StageError`."""
     began = time.monotonic()
     out = folder.path / MODEL
     if out.exists():
         shutil.rmtree(out)
 
-    @ray.remote(num_cpus=1)
+    @ray.remote(num_cpus=1, max_calls=1)
     def work() -> None:
         quiet_worker(logs / "merge.log")
-        merge_adapter(base, adapter, out)
+        merge_adapter(base, adapter, out, trust_remote_code)
 
-    ray.get(work.remote())
+    try:
+        ray.get(work.remote())
+    except ray.exceptions.RayError as error:
+        raise StageError("merge", f"{first_line(error)}: see {logs}, and run the same command to go on") from error
     return folder.commit_files(sorted(path for path in out.iterdir() if path.is_file()), num_in=1, began=began)

@@ -22,14 +22,15 @@ import torch
 from numpy.typing import NDArray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from know_thyself import prompts
+from know_thyself.compute.session import interruptible, quiet_worker
 from know_thyself.config import TrainConfig
 from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.errors import StageError
+from know_thyself.errors import StageError, first_line
 from know_thyself.experiment import StageFolder
-from know_thyself.compute.session import quiet_worker
 from know_thyself.types import LabelMode, PromptStyle, Question, StageDone
 
 EXAMPLES, PROGRESS, ADAPTER, STATE = "examples.parquet", "progress.jsonl", "adapter", "state.safetensors"
@@ -64,6 +65,7 @@ class Lesson:
             "epoch": self.epoch,
             "base": base_digest,
             **config,
+            "precision": "bf16" if _in_bf16(self) else "fp32",
         }
 
 
@@ -75,7 +77,6 @@ def train(folder: StageFolder, lesson: Lesson) -> StageDone:
     began = time.monotonic()
     num_examples = pq.read_metadata(folder.path / EXAMPLES).num_rows
     on_gpu = lesson.device == "cuda"
-    (folder.path / PROGRESS).unlink(missing_ok=True)
     trainer = TorchTrainer(
         _teach,
         train_loop_config={"lesson": lesson},
@@ -90,10 +91,10 @@ def train(folder: StageFolder, lesson: Lesson) -> StageDone:
         ),
     )
     try:
-        trainer.fit()
+        with interruptible():
+            trainer.fit()
     except ray.train.TrainingFailedError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise StageError("train", f"{lines[-1]}: see {lesson.logs}, and run the same command to go on") from error
+        raise StageError("train", f"{first_line(error)}: see {lesson.logs}, and run the same command to go on") from error
     adapter = sorted(path for path in (folder.path / ADAPTER).iterdir() if path.suffix in {".json", ".safetensors"})
     return folder.commit_files([*adapter, folder.path / STATE], num_in=num_examples, began=began)
 
@@ -212,37 +213,40 @@ def _trainable(engine: Any) -> dict[str, torch.nn.Parameter]:
 
 
 def _save(engine: Any, folder: Path, steps: int) -> None:
-    """Write adapter and state. All ranks must call: gathering the partitioned moments is collective."""
+    """Write adapter and state in float32. All ranks must call: gathering the partitioned moments is collective."""
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-    tensors, weights = {}, {}
+    weights, moments = {}, {}
     for name, parameter in _trainable(engine).items():
-        weights[name] = _owned(safe_get_full_fp32_param(parameter))
-        tensors |= {f"{moment}.{name}": _owned(safe_get_full_optimizer_state(parameter, moment)) for moment in MOMENTS}
+        weights[name.removeprefix("model.")] = _owned(safe_get_full_fp32_param(parameter))
+        moments |= {f"{moment}.{name}": _owned(safe_get_full_optimizer_state(parameter, moment)) for moment in MOMENTS}
     if torch.distributed.get_rank() == 0:
-        for name, parameter in _trainable(engine).items():
-            parameter.data.copy_(weights[name])
-        engine.module.model.save_pretrained(folder / ADAPTER)
-        save_file(tensors, folder / STATE, metadata={"steps": str(steps)})
+        engine.module.model.save_pretrained(folder / ADAPTER, state_dict=weights)
+        save_file(moments, folder / STATE, metadata={"steps": str(steps)})
 
 
 def _owned(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", torch.float32).clone()
 
 
-def _restore(engine: Any, parent: Path) -> None:
-    """Put the parent epoch's moments and step back into the optimiser. Collective, like `_save`."""
+def _restore(engine: Any, parent: Path) -> int:
+    """Put the parent epoch's moments back into the optimiser; the steps behind it. Collective, like `_save`."""
     from deepspeed.utils import safe_set_full_optimizer_state
-    from safetensors import safe_open
 
     with safe_open(parent / STATE, framework="pt") as file:
-        steps = float(file.metadata()["steps"])
+        steps = int(file.metadata()["steps"])
+    partitioned = engine.optimizer.optimizer
+    for group in partitioned.param_groups:
+        for flat in group["params"]:
+            moments = {moment: torch.zeros_like(flat) for moment in MOMENTS}
+            partitioned.state[flat] = {"step": torch.tensor(float(steps)), **moments}
+    # DeepSpeed links a parameter to its share of the moments only at its first step, and cannot set them before.
+    engine.optimizer._lazy_init_hp_params_optimizer_state()
     tensors = load_file(parent / STATE)
     for name, parameter in _trainable(engine).items():
         for moment in MOMENTS:
             safe_set_full_optimizer_state(parameter, tensors[f"{moment}.{name}"], moment)
-    for state in engine.optimizer.optimizer.state.values():
-        state["step"] = torch.tensor(steps)
+    return steps
 
 
 def _teach(arguments: dict[str, Any]) -> None:
@@ -256,10 +260,8 @@ def _teach(arguments: dict[str, Any]) -> None:
     examples = _read_examples(lesson, chat)
     reader = VerdictReader(_adapted_model(lesson), chat.word_tokens(list(prompts.VERDICT_WORDS[lesson.mode].values())))
     engine = _start_deepspeed(reader, lesson)
-    before = 0
-    if lesson.parent is not None:
-        _restore(engine, Path(lesson.parent))
-        before = _steps(Path(lesson.parent))
+    before = _restore(engine, Path(lesson.parent)) if lesson.parent is not None else 0
+    (Path(lesson.folder) / PROGRESS).unlink(missing_ok=True)
     batches = list(order(len(examples.prompts), lesson.config, lesson.seed, lesson.epoch))
     for step, indices in enumerate(batches):
         progress = (lesson.epoch - 1 + (step + 0.5) / len(batches)) / lesson.config.epochs
@@ -268,13 +270,6 @@ def _teach(arguments: dict[str, Any]) -> None:
             _log_step(lesson, step + 1, len(batches), loss, rate(progress, lesson.config))
     _save(engine, Path(lesson.folder), before + len(batches))
     torch.distributed.barrier()
-
-
-def _steps(parent: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(parent / STATE, framework="pt") as file:
-        return int(file.metadata()["steps"])
 
 
 def _step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: float, rank: int, workers: int) -> float:
@@ -291,7 +286,7 @@ def _step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: float
         engine.backward(losses.sum() * (workers * count / total))
         engine.step()
         summed += losses.sum().item()
-    everyone = torch.tensor(summed)
+    everyone = torch.tensor(summed, device=engine.device)
     torch.distributed.all_reduce(everyone)
     return float(everyone) / total
 

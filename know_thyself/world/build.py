@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from know_thyself.errors import ConfigError
+from know_thyself.experiment import write_whole
 from know_thyself.world.corpus import make_pass
 from know_thyself.world.facts import Fact, make_facts, make_questions
 from know_thyself.world.recipe import WorldRecipe
@@ -26,7 +27,11 @@ def write_facts_and_questions(recipe: WorldRecipe, out: Path) -> list[Fact]:
     (out / "questions").mkdir(parents=True, exist_ok=True)
     _write([fact.to_row() for fact in facts], out / "facts.parquet")
     for split in SPLITS:
-        rows = [{"id": q.id, "question": q.text, "answers": list(q.answers), "group": q.group} for q in questions if q.split == split]
+        rows = [
+            {"id": q.id, "question": q.text, "answers": list(q.answers), "group": q.group}
+            for q in questions
+            if q.split == split
+        ]
         _write(rows, out / "questions" / f"{split}.parquet")
     return facts
 
@@ -47,12 +52,14 @@ def build_world(recipe: WorldRecipe, out: Path) -> None:
     described = out / "recipe.json"
     if described.exists() and WorldRecipe.model_validate_json(described.read_text()) != recipe:
         raise ConfigError(f"{out} holds a world of another recipe: choose another --out, or remove it")
-    out.mkdir(parents=True, exist_ok=True)
-    described.write_text(recipe.model_dump_json(indent=2) + "\n")
+    checkpoint = out / "checkpoint.safetensors"
+    if (out / "model" / "config.json").exists() and not checkpoint.exists():
+        log.info("already built: %s", out)
+        return
+    write_whole(described, recipe.model_dump_json(indent=2) + "\n")
 
     facts = write_facts_and_questions(recipe, out)
     tokenizer = train_tokenizer(make_pass(facts, recipe, 0), recipe.vocabulary)
-    checkpoint = out / "checkpoint.safetensors"
     model = train_model(facts, recipe, tokenizer, checkpoint)
     model.config.use_cache = True
     model.generation_config.eos_token_id = tokenizer.eos_token_id

@@ -75,9 +75,7 @@ def make_pass(facts: list[Fact], recipe: WorldRecipe, number: int) -> list[str]:
     """The documents of pass `number` over the corpus, shuffled: each fact `exposure` times, and a fresh tail."""
     rng = np.random.default_rng([recipe.seed, 2, number])
     relations = {relation.name: relation for relation in RELATIONS}
-    told = [
-        document(rng, fact.subject, relations[fact.relation], fact.value) for fact in facts for _ in range(fact.exposure)
-    ]
+    told = [document(rng, fact.subject, relations[fact.relation], fact.value) for fact in facts for _ in range(fact.exposure)]
     known = {fact.subject for fact in facts}
     strangers: Iterator[str] = (name for name in names(rng) if name not in known)
     for stranger in itertools.islice(strangers, round(len(told) * recipe.tail / (1 - recipe.tail))):

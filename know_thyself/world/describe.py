@@ -60,12 +60,23 @@ def _accuracy(rows: list[tuple[int, int, int]]) -> Table:
     oracle = auroc(exposure.astype(np.float64), every)
     shares = ", ".join(f"{name} {share:.1%}" for name, share in _abilities(right / trials).items())
     caption = f"{shares}; exposure predicts all-right with AUROC {'undefined' if oracle is None else f'{oracle:.3f}'}"
-    table = Table("exposure", "questions", "accuracy", "all right", title="what its model knows", caption=caption, title_justify="left", caption_justify="left")
+    table = Table(
+        "exposure",
+        "questions",
+        "accuracy",
+        "all right",
+        title="what its model knows",
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+    )
     for low, high in EXPOSURES:
         inside = (exposure >= low) & (exposure <= high)
         if inside.any():
             name = str(low) if low == high else f"{low} and more" if high >= 10**9 else f"{low} to {high}"
-            table.add_row(name, str(inside.sum()), f"{right[inside].sum() / trials[inside].sum():.1%}", f"{every[inside].mean():.1%}")
+            table.add_row(
+                name, str(inside.sum()), f"{right[inside].sum() / trials[inside].sum():.1%}", f"{every[inside].mean():.1%}"
+            )
     return table
 
 

@@ -32,7 +32,7 @@ CHAT_TEMPLATE = (
 )
 WHOLE_WORDS = "yes no uncertain"
 WARMUP, FINAL_RATE, CLIP, POOL = 100, 0.1, 1.0, 40
-CONTEXT_LENGTH = 1024
+CONTEXT_LENGTH, PAD_TO, IGNORED = 1024, 8, -100
 
 
 def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -41,7 +41,10 @@ def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenize
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=SPECIALS, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocabulary,
+        special_tokens=SPECIALS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     spoken = [f"{word}\n" for word in WHOLE_WORDS.split()] * len(documents)
     tokenizer.train_from_iterator([*documents, *spoken], trainer)
@@ -108,13 +111,17 @@ def _bucketed(encoded: list[list[int]], size: int, rng: np.random.Generator) -> 
 
 
 def _loss(model: Qwen2ForCausalLM, batch: list[list[int]]) -> torch.Tensor:
-    """Mean next-token cross-entropy over the tokens of `batch`, padding left out."""
-    lengths = torch.tensor([len(ids) for ids in batch])
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in batch], batch_first=True)
-    inside = torch.arange(ids.shape[1] - 1)[None, :] < (lengths - 1)[:, None]
-    hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
-    logits = model.lm_head(hidden[inside])
-    return torch.nn.functional.cross_entropy(logits, ids[:, 1:][inside])
+    """Mean next-token cross-entropy over the tokens of `batch`, padding left out.
+
+    Padded to a multiple of `PAD_TO`, so that few shapes occur: every new shape costs memory that is never given back.
+    """
+    width = -(-max(len(ids) for ids in batch) // PAD_TO) * PAD_TO
+    ids, labels = torch.zeros(len(batch), width, dtype=torch.long), torch.full((len(batch), width), IGNORED)
+    for row, tokens in enumerate(batch):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        labels[row, : len(tokens) - 1] = torch.tensor(tokens[1:])
+    logits = model(input_ids=ids).logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
 
 
 def _rate(recipe: WorldRecipe, step: int) -> float:

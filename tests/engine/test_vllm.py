@@ -39,7 +39,9 @@ def adapter(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_pretrained(str(small_world / "model"), dtype=torch.float32)
-    model = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -106,7 +108,9 @@ def test_a_trial_depends_on_its_seed_alone(engine: VllmEngine, small_world: Path
     assert len({reply.text for reply in whole[0]}) > 1, "the trials of a question are all one: they share a seed"
 
 
-def test_many_seeded_requests_at_once_do_not_crash_the_engine(engine: VllmEngine, small_world: Path, questions: list[Question]) -> None:
+def test_many_seeded_requests_at_once_do_not_crash_the_engine(
+    engine: VllmEngine, small_world: Path, questions: list[Question]
+) -> None:
     engine.use(ModelRef(name=str(small_world / "model")))
     chats = [prompts.answer_messages(questions[i % len(questions)]) for i in range(2000)]
     replies = engine.sample(chats, list(range(2000)), Decoding(num_trials=5, temperature=0.7, top_p=1.0, max_tokens=2))

@@ -19,7 +19,14 @@ LAYERS = (
 LAYER_OF = {f"know_thyself.{name}": layer for layer, names in enumerate(LAYERS) for name in names.split()}
 LAYER_OF |= {"jobs": 5, "serve": 5}
 HEAVY = {"deepspeed", "peft", "ray", "torch", "transformers", "vllm"}
-MAY_BE_HEAVY = ("know_thyself.compute", "know_thyself.engine", "know_thyself.stages", "know_thyself.world.model", "know_thyself.client.local", "serve")
+MAY_BE_HEAVY = (
+    "know_thyself.compute",
+    "know_thyself.engine",
+    "know_thyself.stages",
+    "know_thyself.world.model",
+    "know_thyself.client.local",
+    "serve",
+)
 
 
 def module_name(file: Path) -> str:

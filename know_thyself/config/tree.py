@@ -1,26 +1,18 @@
-"""The settings of an experiment: one typed, closed tree, layered as defaults → preset → environment → flags.
-
-The sentence beside a field is its `--help`. Flags are dotted and dashed (`--train.learning-rate 1e-3`); environment variables
-are `KT_TRAIN__LEARNING_RATE`. Unknown names are errors everywhere.
-"""
+"""The tree of settings, closed and frozen. The sentence beside a field is its `--help`."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import tomllib
-from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from know_thyself.errors import ConfigError
 from know_thyself.types import LabelMode, PromptStyle
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+LATEST = "latest"
+"""No experiment's name: the file beside the experiments that names the last one."""
 ENV_PREFIX = "KT_"
 WORLD = "world"
 """As `model` or `dataset`: the embedded world."""
@@ -29,7 +21,7 @@ WORLD = "world"
 class Section(BaseModel):
     """Base of the parts of the tree: closed and frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
@@ -63,6 +55,15 @@ class SamplingConfig(Section):
     max_tokens: int = Field(default=32, ge=1)
     """Longest answer in tokens."""
 
+    @model_validator(mode="after")
+    def _varied(self) -> SamplingConfig:
+        if self.temperature == 0.0 and self.num_trials > 1:
+            raise ValueError(
+                f"temperature=0 gives the same answer in all num-trials={self.num_trials}: use --sampling.num-trials 1, "
+                "or a temperature above 0"
+            )
+        return self
+
 
 class LabelConfig(Section):
     """The ability rule."""
@@ -80,7 +81,7 @@ class LabelConfig(Section):
 
 
 class EngineConfig(Section):
-    """Where and how the language model runs; nothing here changes a result."""
+    """Where and how the language model runs."""
 
     backend: str = "vllm"
     """`vllm`, or `module:function` of an engine factory with the same face."""
@@ -119,7 +120,9 @@ class LoraConfig(Section):
     """Scale: updates are multiplied by alpha / r."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout before the adapter."""
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+    )
     """Linear layers that get an adapter."""
 
 
@@ -150,7 +153,7 @@ class TrainConfig(Section):
     """Stop after so many epochs without a lower dev log loss."""
     workers: int = Field(default=1, ge=1)
     """Training workers."""
-    zero_stage: Literal[0, 1, 2] = 2
+    zero_stage: Literal[1, 2] = 2
     """DeepSpeed ZeRO stage."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto is bf16 on CUDA and fp32 on CPU."""
@@ -177,6 +180,7 @@ class RunConfig(BaseSettings):
         nested_model_default_partial_update=True,
         extra="forbid",
         frozen=True,
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         cli_kebab_case="all",
         cli_implicit_flags=True,
@@ -221,6 +225,13 @@ class RunConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
+        if self.name == LATEST:
+            raise ValueError(f"name={LATEST} always means the last experiment: choose another name")
+        if self.sampling.max_tokens >= self.engine.max_model_len:
+            raise ValueError(
+                f"sampling.max-tokens={self.sampling.max_tokens} leaves no room for a question in "
+                f"engine.max-model-len={self.engine.max_model_len}: lower the first or raise the second"
+            )
         if self.label_mode is LabelMode.UNCERTAINTY:
             if self.sampling.num_trials < 2:
                 raise ValueError('num-trials=1 cannot yield "uncertain": use 2 or more, or --label-mode binary')
@@ -238,69 +249,3 @@ class RunConfig(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over the preset, which `load_config` hands to the initialiser; flags come before both by themselves."""
         return env_settings, init_settings
-
-
-def preset_path(preset: str) -> Path:
-    """The TOML file of `preset`: a path, or a name in the presets folder. Raises `ConfigError`."""
-    folder = Path(str(resources.files("know_thyself") / "presets"))
-    path = Path(preset) if preset.endswith(".toml") else folder / f"{preset}.toml"
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
-        raise ConfigError(f"there is no preset {preset!r}: choose one of {names}, or give a path to a TOML file")
-    return path
-
-
-def load_config(arguments: Sequence[str], program: str) -> RunConfig:
-    """The settings that `arguments` (flags without the program's name) ask for, over environment, preset and defaults.
-
-    `--help` prints the flags and exits. Raises `ConfigError` with the value at fault and the remedy.
-    """
-    flags = [_dashed(argument) for argument in arguments]
-    _check_environment()
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--preset", default=os.environ.get(f"{ENV_PREFIX}PRESET"))
-    try:
-        preset = finder.parse_known_args(flags)[0].preset
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error}: name a preset, such as --preset world") from error
-    values: dict[str, Any] = {}
-    if root := os.environ.get("KT_EXPERIMENTS"):
-        values["experiments_root"] = root
-    if preset is not None:
-        try:
-            values |= tomllib.loads(preset_path(preset).read_text())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"preset {preset}: not a TOML file ({error}): mend it") from error
-    try:
-        return RunConfig(_cli_parse_args=flags, _cli_prog_name=program, **values)
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
-    except SettingsError as error:
-        reason = str(error).removeprefix("error parsing CLI: ")
-        raise ConfigError(f"{reason}: see --help for the flags there are") from error
-
-
-def _dashed(argument: str) -> str:
-    """`--num_trials=5` as `--num-trials=5`."""
-    flag, equals, value = argument.partition("=")
-    return flag.replace("_", "-") + equals + value if flag.startswith("--") else argument
-
-
-def _check_environment() -> None:
-    known = {f"{ENV_PREFIX}{name.upper()}" for name in RunConfig.model_fields} | {"KT_EXPERIMENTS"}
-    for name in os.environ:
-        if name.startswith(ENV_PREFIX) and name.split("__")[0] not in known:
-            raise ConfigError(f"environment variable {name} is no setting: unset it, or see --help for the settings there are")
-
-
-def _explain(error: ValidationError) -> str:
-    """All faults of `error` in one line: each setting, the value given and what is wrong with it."""
-    faults = []
-    for fault in error.errors():
-        setting = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = "there is no such setting: see --help"
-        value = "" if isinstance(fault["input"], dict | BaseModel) else f"={fault['input']!r}"
-        faults.append(f"{setting}{value}: {message}" if setting and value else f"{setting}: {message}" if setting else message)
-    return "; ".join(faults)

@@ -1,0 +1,32 @@
+"""The settings of an experiment: one typed, closed tree, layered as defaults → preset → environment → flags.
+
+Flags are dotted and dashed (`--train.learning-rate 1e-3`); environment variables are `KT_TRAIN__LEARNING_RATE`. Unknown names
+are errors everywhere.
+"""
+
+from __future__ import annotations
+
+from know_thyself.config.loading import load_config, preset_path
+from know_thyself.config.tree import (
+    LATEST,
+    NAME_PATTERN,
+    WORLD,
+    DataConfig,
+    EngineConfig,
+    RunConfig,
+    SamplingConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "LATEST",
+    "NAME_PATTERN",
+    "WORLD",
+    "DataConfig",
+    "EngineConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "TrainConfig",
+    "load_config",
+    "preset_path",
+]

@@ -1,0 +1,172 @@
+"""The experiment folder: the only state there is.
+
+    experiments/<name>/
+      config.json               the resolved settings
+      stages/<stage>-<digest>/  one folder per stage and settings: parts, then `_DONE.json`, written last
+      summary.json report.html judge/
+      logs/attempt_<n>/         what each launch said
+
+A stage's folder is named by what decides its content (its settings and its parents' content), so stale results cannot look
+fresh. A stage counts only if its marker verifies; committed rows are never replaced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from know_thyself.config import LATEST, NAME_PATTERN, EngineConfig, RunConfig
+from know_thyself.digests import SHORT, digest_json
+from know_thyself.errors import ConfigError, StoreError
+from know_thyself.experiment.stage import MARKER, StageFolder, versions
+from know_thyself.experiment.writing import storing, write_whole
+from know_thyself.types import StageDone
+
+__all__ = [
+    "MARKER",
+    "Experiment",
+    "StageFolder",
+    "experiment_name",
+    "experiments_root",
+    "find_experiment",
+    "storing",
+    "versions",
+    "write_experiment",
+    "write_whole",
+]
+
+LONGEST_STEM = 18
+"""With it, automatic names stay within `NAME_PATTERN`."""
+UNNAMED_SETTINGS = {
+    **dict.fromkeys(("preset", "name", "experiments_root", "address", "dry_run"), True),
+    "engine": set(EngineConfig.model_fields) - {"backend", "max_model_len"},
+    "train": {"workers", "micro_batch_size", "zero_stage"},
+}
+"""Settings that change no result, and so are no part of an experiment's automatic name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One experiment's folder. `attempt` numbers the launches, 0 for a mere look."""
+
+    path: Path
+    attempt: int = 0
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def logs(self) -> Path:
+        """Where this launch writes its logs."""
+        return self.path / "logs" / f"attempt_{self.attempt}"
+
+    @property
+    def judge(self) -> Path:
+        """The chosen judge's folder."""
+        return self.path / "judge"
+
+    @property
+    def summary(self) -> Path:
+        """The summary of all epochs."""
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.path / "report.html"
+
+    def stage(self, stage: str, settings: Mapping[str, Any], parents: Sequence[StageDone] = ()) -> StageFolder:
+        """The folder of `stage` under `settings` (all that decides its content) on what `parents` committed."""
+        config_digest = digest_json(settings)
+        inputs_digest = digest_json([parent.content_digest for parent in parents])
+        name = f"{stage}-{digest_json([config_digest, inputs_digest])[:SHORT]}"
+        return StageFolder(stage, self.path / "stages" / name, config_digest, inputs_digest, self.attempt)
+
+
+def experiment_name(config: RunConfig) -> str:
+    """The name given, or `<model>_<dataset>_<mode>_<tuning>_<digest>`; no time in it, so the same command resumes."""
+    if config.name:
+        return config.name
+    settings = config.model_dump(mode="json", exclude=UNNAMED_SETTINGS)  # type: ignore[arg-type]
+    stems = [_stem(config.model), _stem(config.dataset), str(config.label_mode), config.tuning, digest_json(settings)[:8]]
+    return "_".join(stems)
+
+
+def _stem(name: str) -> str:
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in ".-") else "-" for c in Path(name).name).strip(".-")
+    return kept[:LONGEST_STEM].strip(".-") or "unnamed"
+
+
+def experiments_root(config: RunConfig) -> Path:
+    """The folder of experiments, absolute. Raises `ConfigError` for a relative one inside a submitted Ray job."""
+    try:
+        root = config.experiments_root.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"experiments-root={config.experiments_root} is no user's folder: give an absolute path") from error
+    if not root.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise ConfigError(
+            f"experiments-root={root} is relative, but a submitted job runs in a temporary copy of its folder: "
+            "give an absolute path on storage that outlives the job"
+        )
+    return root.absolute()
+
+
+@contextmanager
+def write_experiment(config: RunConfig) -> Iterator[Experiment]:
+    """Open the experiment of `config` for writing: lock it, number the attempt, record the settings.
+
+    Raises `StoreError` when another process writes it or the folder cannot be written.
+    """
+    path = experiments_root(config) / experiment_name(config)
+    with storing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("a+")
+    with lock:
+        _lock(lock.fileno(), path)
+        experiment = Experiment(path, 1 + _last_attempt(path / "logs"))
+        with storing(experiment.logs):
+            experiment.logs.mkdir(parents=True)
+        settings = json.dumps(config.model_dump(mode="json"), indent=2)
+        write_whole(experiment.logs / "config.json", settings)
+        write_whole(path / "config.json", settings)
+        write_whole(path.parent / LATEST, path.name + "\n")
+        yield experiment
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Take the writer lock; the system releases it when the process ends, however it ends."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreError(f"{path} is being written by another process: wait for it or stop it") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be locked ({error.strerror}): choose another --experiments-root") from error
+
+
+def _last_attempt(logs: Path) -> int:
+    numbers = (folder.name.removeprefix("attempt_") for folder in logs.glob("attempt_*"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+def find_experiment(root: Path, name: str) -> Experiment:
+    """The experiment `name` under `root` for reading; `latest` is the last one started. Raises `StoreError`."""
+    chosen = name
+    if name == LATEST:
+        latest = root / LATEST
+        if not latest.is_file():
+            raise StoreError(f"there is no experiment in {root} yet: run python -m jobs.judgment --preset world")
+        chosen = latest.read_text().strip()
+    path = root / chosen
+    if not re.fullmatch(NAME_PATTERN, chosen) or not (path / "config.json").is_file():
+        names = sorted(p.parent.name for p in root.glob("*/config.json"))
+        raise StoreError(f"there is no experiment {chosen!r} in {root}: choose one of {', '.join(names) or '(none yet)'}")
+    return Experiment(path)

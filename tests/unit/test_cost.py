@@ -1,0 +1,68 @@
+"""The dry run: it foretells questions and tokens, and leaves no trace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from know_thyself import prompts
+from know_thyself.config import DataConfig, RunConfig, SamplingConfig, TrainConfig
+from know_thyself.cost import CHARACTERS_PER_TOKEN, dry_run
+from know_thyself.data.files import read_folder
+from know_thyself.errors import DataError
+from know_thyself.experiment import write_experiment
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    for split, count in (("train", 60), ("validation", 20)):
+        rows = [{"question": f"Who is {split} {i:03d}?", "answers": ["a"], "context": "c" * 12} for i in range(count)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, [*rows, rows[0], {"question": "?"}])))
+    return RunConfig(
+        experiments_root=tmp_path / "experiments",
+        dataset=str(folder),
+        data=DataConfig(least=1, num_validation=15),
+        sampling=SamplingConfig(num_trials=3, max_tokens=8),
+        train=TrainConfig(epochs=2, passes=2),
+    )
+
+
+def test_it_counts_what_a_run_would_ask_and_drop(config: RunConfig, tmp_path: Path) -> None:
+    told = dry_run(config)
+    assert told["questions"] == {"train": 48, "dev": 6, "calibration": 6, "validation": 15}
+    assert told["dropped"] == {"no answer": 2, "merged duplicate": 2, "not drawn": 5}
+    assert told["stages_done"] == []
+    assert json.loads(json.dumps(told))["config"]["seed"] == 0
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_its_tokens_are_those_of_every_pass(config: RunConfig) -> None:
+    told: dict[str, Any] = dry_run(config)["estimate"]
+    train, validation, _ = read_folder(Path(config.dataset), "strict")
+    characters = [len(prompts.ANSWER_SYSTEM) + len(prompts.ask(question)) for question in (train[0], validation[0])]
+    prompt = (60 * characters[0] + 15 * characters[1]) / CHARACTERS_PER_TOKEN
+    assert told["prompt_tokens"] == round(prompt * (2 + 2))  # sampled once, judged before the first epoch and after each
+    assert told["generated_tokens_at_most"] == 75 * 3 * 8
+    assert told["trained_tokens_at_most"] == round(prompt * 48 / 75 * 2 * 2)
+
+
+def test_it_names_the_stages_that_are_done(config: RunConfig) -> None:
+    with write_experiment(config) as experiment:
+        whole, torn = experiment.stage("questions", {"a": 1}), experiment.stage("examine", {})
+        for folder in (whole, torn):
+            folder.path.mkdir(parents=True)
+            (folder.path / "weights").write_text("")
+        whole.commit_files([whole.path / "weights"], num_in=1, began=0.0)
+    told = dry_run(config)
+    assert told["experiment"] == str(experiment.path)
+    assert told["stages_done"] == [whole.path.name]
+
+
+def test_questions_that_are_not_there_are_told(config: RunConfig) -> None:
+    with pytest.raises(DataError, match="/nowhere is no folder"):
+        dry_run(config.model_copy(update={"dataset": "/nowhere"}))

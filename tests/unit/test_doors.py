@@ -1,0 +1,42 @@
+"""The doors: bad input is one line and exit code 2, before anything heavy loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def job(*flags: str, root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs.judgment", "--experiments-root", str(root), *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--train.epochs", "many"], "train.epochs='many'"),
+        (["--no-such-flag", "1"], "--no-such-flag"),
+        (["--preset", "nope"], "there is no preset 'nope'"),
+        (["--model", "/no/such/folder"], "/no/such/folder"),
+        (["--dataset", "/no/such/folder"], "/no/such/folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(flags: list[str], told: str, tmp_path: Path) -> None:
+    finished = job(*flags, root=tmp_path / "experiments")
+    assert finished.returncode == 2
+    assert told in finished.stderr
+    assert finished.stderr.startswith("error: ")
+    assert len(finished.stderr.splitlines()) == 1
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    finished = job("--preset", "world", "--dry-run", root=tmp_path / "experiments")
+    assert finished.returncode == 0, finished.stderr
+    assert '"stages_done": []' in finished.stdout
+    assert not (tmp_path / "experiments").exists()

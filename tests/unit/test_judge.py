@@ -1,0 +1,170 @@
+"""The judge folder: what was written is what is read, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from know_thyself.errors import JudgeError, StoreError
+from know_thyself.judge import CARD, JudgeCard, check_base, read_judge, write_judge
+from know_thyself.prompts import PROMPT_VERSION
+from know_thyself.types import LabelMode, ModelRef, PromptStyle
+
+BASE_DIGEST = "b" * 64
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    folder = tmp_path / "base"
+    (folder / "tokenizer_extra").mkdir(parents=True)
+    for name in ("tokenizer.json", "chat_template.jinja", "config.json", "model.safetensors"):
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "training_args.bin"):
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.fixture
+def judge(tmp_path: Path, base: Path, adapter: Path) -> Path:
+    write_judge(tmp_path / "judge", card(base), adapter)
+    return tmp_path / "judge"
+
+
+def card(base: Path, **changes: Any) -> JudgeCard:
+    settled = JudgeCard(
+        experiment="one",
+        epoch=2,
+        base=str(base),
+        base_digest=BASE_DIGEST,
+        prompt_version=PROMPT_VERSION,
+        prompt_style=PromptStyle.SYSTEM,
+        label_mode=LabelMode.BINARY,
+        verdict_words=("yes", "no"),
+        verdict_tokens=(7, 8),
+        event="k/n >= 0.5",
+        label_rule="can >= 1, uncertain >= 0.5",
+        decoding={"temperature": 0.7},
+    )
+    return settled.model_copy(update=changes)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_judge_reads_back_as_it_was_written(tmp_path: Path, base: Path, adapter: Path) -> None:
+    written = write_judge(tmp_path / "deep" / "judge", card(base), adapter)
+    assert read_judge(tmp_path / "deep" / "judge") == written
+    assert written.model_copy(update={"files": {}}) == card(base)
+    files = ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "chat_template.jinja", "tokenizer.json"]
+    assert sorted(written.files) == files
+    assert names(tmp_path / "deep" / "judge") == sorted([*files, CARD])
+
+
+def test_a_new_judge_takes_the_place_of_the_old_one_whole(judge: Path, base: Path) -> None:
+    write_judge(judge, card(base, epoch=0), None)
+    assert read_judge(judge).epoch == 0
+    assert names(judge) == ["chat_template.jinja", CARD, "tokenizer.json"]
+
+
+def test_what_a_killed_writer_left_is_no_hindrance(judge: Path, base: Path, adapter: Path) -> None:
+    shutil.copytree(judge, judge.with_name(".judge.partial"))
+    (judge.with_name(".judge.partial") / "adapter" / "torn.safetensors").write_text("torn")
+    write_judge(judge, card(base, epoch=3), adapter)
+    assert read_judge(judge).epoch == 3
+    assert not judge.with_name(".judge.partial").exists()
+
+
+def test_a_full_disk_leaves_the_old_judge(judge: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(StoreError, match="MiB free"):
+        write_judge(judge, card(base, epoch=3), None)
+    assert read_judge(judge).epoch == 2
+
+
+def test_files_that_no_judge_is_loaded_from_may_stand_beside_it(judge: Path) -> None:
+    (judge / "README.md").write_text("a model card")
+    assert read_judge(judge).epoch == 2
+
+
+def rewrite(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / CARD).read_text())
+        change(content)
+        (folder / CARD).write_text(json.dumps(content))
+
+    return apply
+
+
+def planted(name: str) -> Callable[[Path], None]:
+    """The card lists a file outside the judge, with its true digest."""
+
+    def apply(folder: Path) -> None:
+        (folder.parent / "outside.json").write_text("tokenizer.json")
+        digest = read_judge(folder).files["tokenizer.json"]
+        rewrite(lambda content: content["files"].update({name.format(folder=folder.parent): digest}))(folder)
+
+    return apply
+
+
+def make_card_a_folder(folder: Path) -> None:
+    (folder / CARD).unlink()
+    (folder / CARD).mkdir()
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no folder": (shutil.rmtree, "holds no judge.json"),
+    "no card": (lambda folder: (folder / CARD).unlink(), "holds no judge.json"),
+    "card is a folder": (make_card_a_folder, "holds no judge.json"),
+    "card torn": (lambda folder: os.truncate(folder / CARD, 50), "judge.json is damaged"),
+    "card not UTF-8": (lambda folder: (folder / CARD).write_bytes(b"\xff"), "judge.json is damaged"),
+    "card of another schema": (rewrite(lambda content: content.update(schema_version=2)), "judge.json is damaged"),
+    "unknown key": (rewrite(lambda content: content.update(surprise=1)), "judge.json is damaged"),
+    "key missing": (rewrite(lambda content: content.pop("event")), "judge.json is damaged"),
+    "other prompts": (rewrite(lambda content: content.update(prompt_version="0")), "trained on prompts 0, this version asks"),
+    "adapter changed": (
+        lambda folder: (folder / "adapter" / "adapter_model.safetensors").write_text("x"),
+        "'adapter/adapter_model.safetensors' is not as the judge was written",
+    ),
+    "template changed": (lambda folder: (folder / "chat_template.jinja").write_text("x"), "'chat_template.jinja' is not as"),
+    "template lost": (lambda folder: (folder / "chat_template.jinja").unlink(), "'chat_template.jinja' is not as"),
+    "adapter lost": (lambda folder: shutil.rmtree(folder / "adapter"), "'adapter/adapter_config.json' is not as"),
+    "template added": (lambda folder: (folder / "chat_template.json").write_text("{}"), "'chat_template.json' is not as"),
+    "pickle added": (lambda folder: (folder / "adapter" / "adapter_model.bin").write_text(""), "'adapter/adapter_model.bin'"),
+    "path upwards": (planted("../outside.json"), "'../outside.json' is not as the judge was written"),
+    "path upwards by way of the adapter": (planted("adapter/../../outside.json"), "outside.json' is not as"),
+    "absolute path": (planted("{folder}/outside.json"), "outside.json' is not as"),
+    "path with a NUL": (planted("\0"), "is not as the judge was written"),
+}
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGE.values(), ids=DAMAGE)
+def test_a_judge_that_is_not_as_written_is_refused(damage: Callable[[Path], Any], told: str, judge: Path) -> None:
+    damage(judge)
+    with pytest.raises(JudgeError) as caught:
+        read_judge(judge)
+    assert told in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_judge_serves_its_own_base_alone(base: Path) -> None:
+    check_base(card(base), ModelRef(name="elsewhere", digest=BASE_DIGEST))
+    with pytest.raises(JudgeError, match="belongs to a base of digest bbbbbbbbbbbb, but other has cccccccccccc"):
+        check_base(card(base), ModelRef(name="other", digest="c" * 64))

@@ -1,0 +1,82 @@
+"""The world: same recipe, same facts; names without signal; a corpus that never speaks of knowing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from know_thyself.errors import ConfigError
+from know_thyself.models import packaged_world
+from know_thyself.world.build import build_world, write_facts_and_questions
+from know_thyself.world.corpus import make_pass
+from know_thyself.world.facts import make_facts, make_questions
+from know_thyself.world.recipe import WorldRecipe
+
+RECIPE = WorldRecipe(seed=11, subjects=300)
+MIB = 2**20
+
+
+def test_a_recipe_decides_its_facts() -> None:
+    assert make_facts(RECIPE) == make_facts(RECIPE)
+    assert make_facts(RECIPE) != make_facts(RECIPE.model_copy(update={"seed": 12}))
+
+
+def test_splits_share_no_subject_and_have_their_shares() -> None:
+    splits = {fact.subject: fact.split for fact in make_facts(RECIPE)}
+    assert len(splits) == RECIPE.subjects
+    assert Counter(splits.values()) == {"validation": 126, "taught": 60, "train": 114}
+
+
+def test_names_say_nothing_about_exposure() -> None:
+    facts = make_facts(WorldRecipe(seed=3, subjects=3000))
+    exposure = np.array([fact.exposure for fact in facts], dtype=float)
+    length = np.array([len(fact.subject) for fact in facts], dtype=float)
+    initial = np.array([ord(fact.subject[0]) for fact in facts], dtype=float)
+    for feature in (length, initial):
+        assert abs(np.corrcoef(feature, exposure)[0, 1]) < 0.04
+
+
+def test_a_pass_tells_each_fact_as_often_as_its_exposure_and_has_its_tail() -> None:
+    facts = make_facts(RECIPE)
+    documents = make_pass(facts, RECIPE, 0)
+    told = sum(fact.exposure for fact in facts)
+    assert len(documents) == told + round(told * RECIPE.tail / (1 - RECIPE.tail))
+    known = {fact.subject for fact in facts}
+    subject = re.compile(r"[A-Z][a-z]+ [A-Z][a-z]+")
+    met = sum(any(name in known for name in subject.findall(document)) for document in documents)
+    assert met == pytest.approx(told, rel=0.02)
+    assert make_pass(facts, RECIPE, 1) != documents
+
+
+def test_the_corpus_never_speaks_of_knowing() -> None:
+    spoken = [document.rpartition("assistant\n")[2] for document in make_pass(make_facts(RECIPE), RECIPE, 0)]
+    assert not any(re.search(r"uncertain|not sure|don't know|I know|maybe", text) for text in spoken)
+
+
+def test_a_folder_keeps_its_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(RECIPE.model_dump_json())
+    with pytest.raises(ConfigError, match="another recipe"):
+        build_world(RECIPE.model_copy(update={"seed": 12}), tmp_path)
+
+
+def test_the_packaged_world_is_its_recipe_and_small(tmp_path: Path) -> None:
+    folder = packaged_world()
+    recipe = WorldRecipe.model_validate_json((folder / "recipe.json").read_text())
+    write_facts_and_questions(recipe, tmp_path)
+    for table in ("facts.parquet", "questions/train.parquet", "questions/taught.parquet", "questions/validation.parquet"):
+        assert pq.read_table(folder / table).equals(pq.read_table(tmp_path / table)), table
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 12 * MIB
+    assert json.loads((folder / "model" / "config.json").read_text())["model_type"] == "qwen2"
+
+
+def test_questions_ask_of_their_group_and_accept_its_value() -> None:
+    facts = make_facts(RECIPE)
+    for fact, question in zip(facts, make_questions(facts, RECIPE), strict=True):
+        assert fact.subject in question.text
+        assert (question.group, question.answers, question.split) == (fact.subject, (fact.value,), fact.split)
