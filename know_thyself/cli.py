@@ -96,7 +96,7 @@ def build(
 
     given = {"seed": seed, "subjects": subjects, "tail": tail, "steps": steps}
     try:
-        recipe = WorldRecipe(**{name: value for name, value in given.items() if value is not None})
+        recipe = WorldRecipe.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
         raise ConfigError(f"--{fault['loc'][0]} {fault['input']}: {fault['msg']}") from error

@@ -40,7 +40,7 @@ def ray_session(address: str | None, logs: Path) -> Iterator[None]:
 
 def _connect(cluster: str) -> None:
     # Beside the engines, a resumed stage needs a CPU for the filter of what is done, and one for reading and writing.
-    local = {"include_dashboard": False, "num_cpus": (os.cpu_count() or 1) + SPARE_CPUS} if cluster == LOCAL else {}
+    cpus = (os.cpu_count() or 1) + SPARE_CPUS if cluster == LOCAL else None
     try:
         with _signals_kept():
             ray.init(
@@ -48,7 +48,8 @@ def _connect(cluster: str) -> None:
                 log_to_driver=False,
                 configure_logging=False,
                 runtime_env={"env_vars": {name: os.environ[name] for name in SETTINGS}},
-                **local,
+                num_cpus=cpus,
+                include_dashboard=False if cluster == LOCAL else None,
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         remedy = "start one, or leave --address out for a local one"
@@ -72,7 +73,7 @@ def _chatter_to(log: Path) -> Iterator[None]:
     handler = logging.FileHandler(log)
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    with _streams_to(handler.stream.fileno()), _into(handler):
+    with log.open("a") as file, _streams_to(file.fileno()), _into(handler):
         yield
     handler.close()
 

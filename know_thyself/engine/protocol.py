@@ -15,6 +15,8 @@ from know_thyself.prompts import Message
 from know_thyself.types import Finish, ModelRef
 
 Chat = Sequence[Message]
+VLLM = "vllm"
+"""The backend of the real engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ EngineFactory = Callable[[EngineSpec], Engine]
 
 def load_engine_factory(backend: str) -> EngineFactory:
     """The factory that `backend` names: `vllm`, or `module:function`. Raises `ConfigError`."""
-    name = "know_thyself.engine.vllm:VllmEngine" if backend == "vllm" else backend
+    name = "know_thyself.engine.vllm:VllmEngine" if backend == VLLM else backend
     module, colon, attribute = name.partition(":")
     try:
         factory: EngineFactory = getattr(importlib.import_module(module), attribute if colon else "")

@@ -28,7 +28,7 @@ class Examined:
 
 
 def collect(
-    questions: Sequence[Question], graded: pa.Table, examined: pa.Table, rule: AbilityRule, mode: LabelMode = LabelMode.BINARY
+    questions: Sequence[Question], graded: pa.Table, examined: pa.Table, rule: AbilityRule, mode: LabelMode
 ) -> list[Examined]:
     """The questions that have both a label and a judgment, in their order; `graded` and `examined` are stage tables.
 
@@ -75,7 +75,7 @@ def scores_of(examined: Sequence[Examined], mode: LabelMode) -> Scores:
     )
 
 
-def examples_worth_reading(examined: Sequence[Examined], trials: pa.Table, mode: LabelMode) -> dict[str, list[Any]]:
+def examples_worth_reading(examined: Sequence[Examined], trials: pa.Table) -> dict[str, list[Any]]:
     """The questions that the judge was most sure of and the model got wrong, and the reverse."""
     texts = {
         row["id"]: [trial["text"] for trial in row["trials"]]

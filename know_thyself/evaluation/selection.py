@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 
-from know_thyself.errors import DataError
 from know_thyself.evaluation.evidence import Examined
 from know_thyself.labeling import expected_verdict, soft_target
 from know_thyself.types import JudgmentExample, LabelMode
@@ -20,13 +19,8 @@ CLIP = 1e-6
 def select_examples(
     examined: Sequence[Examined], select: Literal["wrong", "all", "weighted"], mode: LabelMode
 ) -> list[JudgmentExample]:
-    """The training examples of an epoch, from the last epoch's judgments, with soft targets.
-
-    Raises `DataError` when nothing was judged wrong and only that is to be trained on.
-    """
+    """The training examples of an epoch, from the last epoch's judgments, with soft targets; none when nothing was wrong."""
     chosen = [e for e in examined if select != "wrong" or e.judgment.verdict is not expected_verdict(e.label.ability, mode)]
-    if not chosen:
-        raise DataError(f"no question to train on: every judgment was right; use --train.select all (now {select})")
     weights = _loss_weights(chosen) if select == "weighted" else np.ones(len(chosen))
     return [
         JudgmentExample(question_id=e.question.id, target=soft_target(e.label), weight=float(weight))

@@ -18,7 +18,7 @@ from rich.console import Console
 from know_thyself import prompts
 from know_thyself.compute.session import check_cpus, cluster_device, ray_session
 from know_thyself.config import RunConfig
-from know_thyself.evaluation.evidence import collect, examples_worth_reading, scores_of
+from know_thyself.evaluation.evidence import examples_worth_reading, scores_of
 from know_thyself.evaluation.metrics import Scores, summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.evaluation.selection import select_examples
@@ -28,7 +28,16 @@ from know_thyself.pipelines.bench import Bench, Result, engine_mode, rule_of
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.pipelines.table import summary_table
 from know_thyself.stages import training
-from know_thyself.types import Split
+from know_thyself.types import JudgmentExample, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What all epochs stand on: the questions, their first examination with the trials, and the grades of these."""
+
+    questions: Result
+    first: Result
+    graded: Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +83,17 @@ def run(config: RunConfig, inputs: Inputs, console: Console) -> Path:
 def _run(bench: Bench) -> Path:
     questions = bench.put_questions()
     first = bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
-    graded = bench.grade(questions, first)
-    epochs = [_evaluate(bench, 0, None, first, first, graded)]
-    _show(bench, epochs, first, graded)
+    ground = Ground(questions=questions, first=first, graded=bench.grade(questions, first))
+    epochs = [_evaluate(bench, ground, 0, None, first)]
+    _show(bench, ground, epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
-        epochs.append(_epoch(bench, epochs[-1], questions, first, graded))
-        _show(bench, epochs, first, graded)
+        examined = bench.collect(Split.TRAIN, ground.graded, epochs[-1].judged)
+        examples = select_examples(examined, bench.config.train.select, bench.config.label_mode)
+        if not examples:
+            bench.console.print("every training question is judged right: nothing left to learn")
+            break
+        epochs.append(_epoch(bench, ground, epochs[-1], examples))
+        _show(bench, ground, epochs)
     _keep(bench, best_of(epochs))
     return bench.experiment.path
 
@@ -88,27 +102,24 @@ def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
     return len(epochs) - 1 - best_of(epochs).epoch >= patience
 
 
-def _epoch(bench: Bench, last: EpochResult, questions: Result, first: Result, graded: Result) -> EpochResult:
+def _epoch(bench: Bench, ground: Ground, last: EpochResult, examples: Sequence[JudgmentExample]) -> EpochResult:
+    """Train on `examples`, going on from `last`, and judge all splits again."""
     number = last.epoch + 1
-    examined = collect(bench.questions.of(Split.TRAIN), graded.folder.read(), last.judged.folder.read(), rule_of(bench.config))
-    examples = select_examples(examined, bench.config.train.select, bench.config.label_mode)
-    by_id = {question.id: question for question in bench.questions.of(Split.TRAIN)}
-    evidence = [questions, graded, last.judged]
     title = f"epoch {number}: training on {len(examples)} questions"
-    trained = bench.train(title, number, examples, by_id, evidence=evidence, parent=last.trained)
+    evidence = [ground.questions, ground.graded, last.judged]
+    trained = bench.train(title, number, examples, evidence=evidence, parent=last.trained)
     judge = bench.judge_of(trained)
-    judged = bench.examine(f"epoch {number}: judging", questions, answerer=None, judge=judge)
-    return _evaluate(bench, number, trained, judged, first, graded)
+    judged = bench.examine(f"epoch {number}: judging", ground.questions, answerer=None, judge=judge)
+    return _evaluate(bench, ground, number, trained, judged)
 
 
-def _evaluate(bench: Bench, epoch: int, trained: Result | None, judged: Result, first: Result, graded: Result) -> EpochResult:
-    grades, judgments = graded.folder.read(), judged.folder.read()
+def _evaluate(bench: Bench, ground: Ground, epoch: int, trained: Result | None, judged: Result) -> EpochResult:
     scores, facts = {}, {}
     for split in Split:
-        asked = bench.questions.of(split)
-        examined = collect(asked, grades, judgments, rule_of(bench.config))
+        examined = bench.collect(split, ground.graded, judged)
         scores[str(split)] = scores_of(examined, bench.config.label_mode)
-        facts[str(split)] = summarize(scores[str(split)], len(asked) - len(examined), seed=bench.config.seed)
+        dropped = len(bench.questions.of(split)) - len(examined)
+        facts[str(split)] = summarize(scores[str(split)], dropped, seed=bench.config.seed)
     return EpochResult(epoch=epoch, trained=trained, judged=judged, scores=scores, facts=facts)
 
 
@@ -127,14 +138,12 @@ def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
     }
 
 
-def _show(bench: Bench, epochs: Sequence[EpochResult], first: Result, graded: Result) -> None:
+def _show(bench: Bench, ground: Ground, epochs: Sequence[EpochResult]) -> None:
     """Print the table so far, and write summary and report: a run that is cut short leaves what it has found."""
     content = summary(bench.config, epochs)
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
     best = best_of(epochs)
-    validation = collect(
-        bench.questions.of(Split.VALIDATION), graded.folder.read(), best.judged.folder.read(), rule_of(bench.config)
-    )
+    validation = bench.collect(Split.VALIDATION, ground.graded, best.judged)
     write_report(
         bench.experiment.report,
         Report(
@@ -145,7 +154,7 @@ def _show(bench: Bench, epochs: Sequence[EpochResult], first: Result, graded: Re
             config=bench.config.model_dump(mode="json"),
             versions=versions(),
             dropped=bench.questions.dropped,
-            examples=examples_worth_reading(validation, first.folder.read(), bench.config.label_mode),
+            examples=examples_worth_reading(validation, ground.first.folder.read()),
         ),
     )
     bench.console.print(summary_table(content))

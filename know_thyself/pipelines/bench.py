@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,11 +21,12 @@ from know_thyself.config import RunConfig
 from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
+from know_thyself.evaluation.evidence import Examined, collect
 from know_thyself.experiment import Experiment, StageFolder
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
-from know_thyself.types import JudgmentExample, ModelRef, Question, StageDone
+from know_thyself.types import JudgmentExample, ModelRef, Split, StageDone
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +146,16 @@ class Bench:
             done = grading.grade_trials(folder, examined.folder, questions.folder, total, grader)
         return Result(folder, done)
 
+    def collect(self, split: Split, graded: Result, judged: Result) -> list[Examined]:
+        """The questions of `split` with the labels that `graded` gives and the judgments of `judged`."""
+        config = self.config
+        return collect(self.questions.of(split), graded.folder.read(), judged.folder.read(), rule_of(config), config.label_mode)
+
     def train(
         self,
         title: str,
         epoch: int,
         examples: Sequence[JudgmentExample],
-        questions: Mapping[str, Question],
         *,
         evidence: Sequence[Result],
         parent: Result | None,
@@ -176,6 +181,7 @@ class Bench:
         if result := self._finish(folder):
             return result
         folder.path.mkdir(parents=True, exist_ok=True)
+        questions = {question.id: question for question in self.questions.questions}
         rows = [{**questions[e.question_id].to_row(), "target": list(e.target), "weight": e.weight} for e in examples]
         pq.write_table(pa.Table.from_pylist(rows), folder.path / training.EXAMPLES)
         with watch(self.console, title, "steps", lambda: _training_position(folder)):

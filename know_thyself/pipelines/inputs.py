@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from know_thyself import prompts
 from know_thyself.config import WORLD, RunConfig
 from know_thyself.data.files import read_folder
 from know_thyself.data.splits import Questions, split_questions
+from know_thyself.engine.protocol import VLLM, load_engine_factory
+from know_thyself.grading import load_grader
 from know_thyself.models import packaged_world, resolve_model
 from know_thyself.types import ModelRef
 
@@ -24,6 +27,9 @@ class Inputs:
 
 def check_inputs(config: RunConfig) -> Inputs:
     """The inputs that `config` names. Raises `DataError` or `ConfigError` when they are missing or cannot be used."""
+    load_grader(config.grader)
+    if config.engine.backend != VLLM:
+        load_engine_factory(config.engine.backend)
     questions = load_questions(config)
     base = resolve_model(config.model, config.revision)
     from know_thyself.engine.chat import ChatTokenizer
@@ -35,7 +41,7 @@ def check_inputs(config: RunConfig) -> Inputs:
 
 def load_questions(config: RunConfig) -> Questions:
     """The questions that `config` names, cut into splits. Raises `DataError`."""
-    folder = packaged_world() / "questions" if config.dataset == WORLD else Path(config.dataset).expanduser()
+    folder = packaged_world() / "questions" if config.dataset == WORLD else Path(config.dataset)
     train, validation, unusable = read_folder(folder, config.data.malformed)
     cut = split_questions(train, validation, config.data, config.seed)
-    return Questions(questions=cut.questions, dropped=unusable | cut.dropped)
+    return Questions(questions=cut.questions, dropped=dict(Counter(unusable) + Counter(cut.dropped)))

@@ -216,7 +216,8 @@ def _save(engine: Any, folder: Path, steps: int) -> None:
     """Write adapter and state in float32. All ranks must call: gathering the partitioned moments is collective."""
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-    weights, moments = {}, {}
+    weights: dict[str, torch.Tensor] = {}
+    moments: dict[str, torch.Tensor] = {}
     for name, parameter in _trainable(engine).items():
         weights[name.removeprefix("model.")] = _owned(safe_get_full_fp32_param(parameter))
         moments |= {f"{moment}.{name}": _owned(safe_get_full_optimizer_state(parameter, moment)) for moment in MOMENTS}

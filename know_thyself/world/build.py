@@ -64,7 +64,8 @@ def build_world(recipe: WorldRecipe, out: Path) -> None:
     model.config.use_cache = True
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.to(torch.bfloat16).save_pretrained(out / "model")
+    torch.nn.Module.to(model, torch.bfloat16)
+    model.save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
     checkpoint.unlink()
     log.info("world built: %d facts in %s", len(facts), out)

@@ -46,7 +46,7 @@ def adapter(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     out = tmp_path_factory.mktemp("adapter")
-    model.save_pretrained(out)
+    model.save_pretrained(str(out))
     return out
 
 
@@ -67,9 +67,8 @@ def transformers_read(model: Path, adapter: Path | None, engine: VllmEngine, que
 
     from know_thyself.engine.chat import ChatTokenizer
 
-    network = AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)
-    if adapter is not None:
-        network = PeftModel.from_pretrained(network, str(adapter))
+    base = AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)
+    network = base if adapter is None else PeftModel.from_pretrained(base, str(adapter))
     chat = ChatTokenizer(model)
     tokens = list(chat.word_tokens(WORDS))
     with torch.no_grad():

@@ -70,9 +70,10 @@ class Run:
         """The committed or written parts of all stages of this name."""
         return sorted(self.path.glob(f"stages/{stage}-*/part-*.parquet"))
 
-    def rows_written(self, stage: str) -> int:
-        """Rows in those parts."""
-        return sum(pq.read_metadata(part).num_rows for part in self.parts(stage))
+    def rows_committed(self, stage: str) -> int:
+        """Rows of the blocks that Ray has committed to those stages."""
+        blocks = self.path.glob(f"stages/{stage}-*/_checkpoint/*.parquet")
+        return sum(pq.read_metadata(block).num_rows for block in blocks if not block.stem.endswith(".pending"))
 
     def tables(self) -> dict[str, Any]:
         """All committed content: rows by stage folder and id, files by digest, and the summary."""

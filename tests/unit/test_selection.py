@@ -5,7 +5,6 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from know_thyself.errors import DataError
 from know_thyself.evaluation.evidence import Examined, collect, examples_worth_reading, scores_of
 from know_thyself.evaluation.selection import REPLAY, select_examples
 from know_thyself.labeling import AbilityRule
@@ -20,7 +19,7 @@ def examined(*cases: tuple[int, float | None], ungraded: tuple[int, ...] = ()) -
     claims = [None if sure is None else [sure, 1 - sure] for _, sure in cases]
     graded = pa.table({"id": ids, "correct": grades})
     judged = pa.table({"id": ids[::-1], "probabilities": claims[::-1], "mass": [0.9] * len(ids)})
-    return collect(questions, graded, judged, AbilityRule())
+    return collect(questions, graded, judged, AbilityRule(), LabelMode.BINARY)
 
 
 def chosen(cases: list[Examined], select: str) -> dict[str, float]:
@@ -50,9 +49,8 @@ def test_weights_stay_finite_for_a_judge_that_is_certain() -> None:
     assert max(chosen(examined((0, 1.0), (5, 1.0)), "weighted").values()) < 2
 
 
-def test_nothing_wrong_is_told_with_the_remedy() -> None:
-    with pytest.raises(DataError, match=r"--train\.select all"):
-        select_examples(examined((5, 0.9), (0, 0.1)), "wrong", LabelMode.BINARY)
+def test_nothing_wrong_leaves_nothing_to_train_on() -> None:
+    assert select_examples(examined((5, 0.9), (0, 0.1)), "wrong", LabelMode.BINARY) == []
 
 
 def test_targets_are_soft() -> None:
@@ -73,7 +71,7 @@ def test_the_ungraded_and_the_unread_are_left_out_and_the_rest_keeps_its_order()
 def test_examples_show_the_most_misled_first() -> None:
     cases = examined((0, 0.2), (0, 0.9), (5, 0.8), (5, 0.1), (3, 0.5))
     trials = pa.table({"id": ["q1", "q0"], "trials": [[{"text": "wrong"}], None]})
-    shown = examples_worth_reading(cases, trials, LabelMode.BINARY)
+    shown = examples_worth_reading(cases, trials)
     assert [row["question"] for row in shown["confident and wrong"]] == ["q1?", "q0?"]
     assert [row["question"] for row in shown["doubtful and right"]] == ["q3?", "q2?"]
     assert [row["trials"] for row in shown["confident and wrong"]] == [["wrong"], []]
