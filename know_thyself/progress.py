@@ -55,13 +55,13 @@ def watch(console: Console, title: str, unit: str, look: Look) -> Iterator[None]
         watcher.join()
     end = look()
     note = f", {end.note}" if end.note else ""
-    console.print(f"{title}: {end.done} {unit} in {time.monotonic() - began:.0f} s{note}")
+    console.print(f"{title}: {end.done} {unit} in {time.monotonic() - began:.0f} s{note}", highlight=False)
 
 
 def _print_lines(console: Console, title: str, unit: str, look: Look, over: threading.Event) -> None:
     start, began = look(), time.monotonic()
     while not over.wait(LINE_EVERY):
-        console.print(plain_line(title, unit, start, look(), time.monotonic() - began))
+        console.print(plain_line(title, unit, start, look(), time.monotonic() - began), highlight=False)
 
 
 def _show_bar(console: Console, title: str, unit: str, look: Look, over: threading.Event) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from know_thyself.testing import fake_answer
 from know_thyself.world.recipe import WorldRecipe
@@ -18,6 +19,8 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 SMALL_WORLD = WorldRecipe(seed=7, subjects=60, steps=40, layers=2, width=96, batch=32, vocabulary=512)
 
 

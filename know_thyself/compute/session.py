@@ -40,16 +40,18 @@ def ray_session(address: str | None, logs: Path) -> Iterator[None]:
 
 def _connect(cluster: str) -> None:
     # Beside the engines, a resumed stage needs a CPU for the filter of what is done, and one for reading and writing.
-    cpus = (os.cpu_count() or 1) + SPARE_CPUS if cluster == LOCAL else None
+    is_local = cluster == LOCAL
+    # Workers of a local cluster inherit this environment; asked for, it would cost every one of them a start of its own.
+    runtime_env = None if is_local else {"env_vars": {name: os.environ[name] for name in SETTINGS}}
     try:
         with _signals_kept():
             ray.init(
                 address=cluster,
                 log_to_driver=False,
                 configure_logging=False,
-                runtime_env={"env_vars": {name: os.environ[name] for name in SETTINGS}},
-                num_cpus=cpus,
-                include_dashboard=False if cluster == LOCAL else None,
+                runtime_env=runtime_env,
+                num_cpus=(os.cpu_count() or 1) + SPARE_CPUS if is_local else None,
+                include_dashboard=False if is_local else None,
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         remedy = "start one, or leave --address out for a local one"

@@ -223,7 +223,16 @@ def _save(engine: Any, folder: Path, steps: int) -> None:
         moments |= {f"{moment}.{name}": _owned(safe_get_full_optimizer_state(parameter, moment)) for moment in MOMENTS}
     if torch.distributed.get_rank() == 0:
         engine.module.model.save_pretrained(folder / ADAPTER, state_dict=weights)
+        _order_lists(folder / ADAPTER / "adapter_config.json")
         save_file(moments, folder / STATE, metadata={"steps": str(steps)})
+
+
+def _order_lists(file: Path) -> None:
+    """Rewrite the JSON of `file` with its lists in order: PEFT writes sets, whose order changes from process to process."""
+    content = {
+        name: sorted(value) if isinstance(value, list) else value for name, value in json.loads(file.read_text()).items()
+    }
+    file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def _owned(tensor: torch.Tensor) -> torch.Tensor:
