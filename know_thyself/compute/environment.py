@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -13,9 +14,12 @@ SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Token authentication said aloud, and no usage reports."""
+READ_AT_IMPORT = "RAY_AUTH_MODE"
+"""Set after Ray is imported, it would hold for the cluster that Ray starts but not for this process."""
 
 
 def prepare_environment() -> None:
-    """Put `SETTINGS` into the environment, but for what the user has set. Ray reads some of them only when it is imported."""
+    """Put `SETTINGS` into the environment, but for what the user has set and for what would come too late."""
     for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+        if name != READ_AT_IMPORT or "ray" not in sys.modules:
+            os.environ.setdefault(name, value)

@@ -42,7 +42,7 @@ def _connect(cluster: str) -> None:
     # Beside the engines, a resumed stage needs a CPU for the filter of what is done, and one for reading and writing.
     is_local = cluster == LOCAL
     # Workers of a local cluster inherit this environment; asked for, it would cost every one of them a start of its own.
-    runtime_env = None if is_local else {"env_vars": {name: os.environ[name] for name in SETTINGS}}
+    runtime_env = None if is_local else {"env_vars": {name: os.environ[name] for name in SETTINGS if name in os.environ}}
     try:
         with _signals_kept():
             ray.init(

@@ -45,10 +45,6 @@ def build_world(recipe: WorldRecipe, out: Path) -> None:
 
     Raises `ConfigError` when `out` holds a world, begun or complete, of another recipe.
     """
-    import torch
-
-    from know_thyself.world.model import train_model, train_tokenizer
-
     described = out / "recipe.json"
     if described.exists() and WorldRecipe.model_validate_json(described.read_text()) != recipe:
         raise ConfigError(f"{out} holds a world of another recipe: choose another --out, or remove it")
@@ -57,6 +53,10 @@ def build_world(recipe: WorldRecipe, out: Path) -> None:
         log.info("already built: %s", out)
         return
     write_whole(described, recipe.model_dump_json(indent=2) + "\n")
+
+    import torch
+
+    from know_thyself.world.model import train_model, train_tokenizer
 
     facts = write_facts_and_questions(recipe, out)
     tokenizer = train_tokenizer(make_pass(facts, recipe, 0), recipe.vocabulary)
