@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +13,7 @@ from rich.console import Console
 from know_thyself import __version__
 from know_thyself.errors import ConfigError, KnowThyselfError
 from know_thyself.experiment import Experiment, find_experiment
+from know_thyself.progress import STDERR, own_console, streams_to
 
 app = typer.Typer(
     help="Teach a language model to know, before it answers, whether it can.",
@@ -52,8 +50,9 @@ def ask(
     if not question.strip():
         raise ConfigError("the question is empty: ask something")
     experiment = _experiment(name, root)
-    console = Console(stderr=True)
-    with _quiet(experiment.path / "logs" / "ask.log"), console.status("starting an engine, 20 to 40 seconds on a CPU"):
+    terminal = own_console(STDERR)
+    terminal.print("starting an engine, 20 to 40 seconds on a CPU")
+    with streams_to(experiment.path / "logs" / "ask.log"):
         from know_thyself.client.local import LocalJudge
 
         with LocalJudge(experiment.judge) as judge:
@@ -117,22 +116,6 @@ def describe(
     measured = _experiment(experiment, root) if experiment else None
     for table in describe_world(folder or packaged_world(), measured):
         Console().print(table)
-
-
-@contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """Send what this process and its native code print to `log` while an engine is at work."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    kept = os.dup(1)
-    with log.open("a") as file:
-        os.dup2(file.fileno(), 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def main() -> None:

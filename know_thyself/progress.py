@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+STREAMS = STDOUT, STDERR = 1, 2
 LINE_EVERY, LOOK_EVERY = 30.0, 0.5
 
 
@@ -35,9 +38,28 @@ def plain_line(title: str, unit: str, start: Position, now: Position, seconds: f
     return f"{title}: {now.done} of {now.total} {unit}, {pace:.1f} {unit}/s{left}{note}"
 
 
-def own_console() -> Console:
-    """A console on a copy of standard output, which stays where it is when that is sent elsewhere."""
-    return Console(file=os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8"), highlight=False, soft_wrap=True)
+def own_console(stream: int = STDOUT) -> Console:
+    """A console on a copy of a standard stream, which stays where it is when that is sent elsewhere."""
+    return Console(file=os.fdopen(os.dup(stream), "w", buffering=1, encoding="utf-8"), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def streams_to(log: Path) -> Iterator[None]:
+    """Standard output and error, also those of native code, go to the end of `log` for as long as the context lasts."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {stream: os.dup(stream) for stream in STREAMS}
+    with log.open("a") as file:
+        for stream in STREAMS:
+            os.dup2(file.fileno(), stream)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, original in kept.items():
+            os.dup2(original, stream)
+            os.close(original)
 
 
 @contextmanager

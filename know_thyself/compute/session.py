@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ import ray
 
 from know_thyself.compute.environment import SETTINGS, prepare_environment
 from know_thyself.errors import ConfigError, first_line
+from know_thyself.progress import STREAMS, streams_to
 
 LOCAL, SPARE_CPUS = "local", 2
-STDOUT, STDERR = 1, 2
 CHATTER = ("ray", "ray.data", "ray.train", "ray.tune", "ray.serve")
 
 
@@ -75,27 +74,9 @@ def _chatter_to(log: Path) -> Iterator[None]:
     handler = logging.FileHandler(log)
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    with log.open("a") as file, _streams_to(file.fileno()), _into(handler):
+    with streams_to(log), _into(handler):
         yield
     handler.close()
-
-
-@contextmanager
-def _streams_to(descriptor: int) -> Iterator[None]:
-    """Standard output and error, also those of native code, go to `descriptor` for as long as the context lasts."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = {stream: os.dup(stream) for stream in (STDOUT, STDERR)}
-    for stream in kept:
-        os.dup2(descriptor, stream)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for stream, original in kept.items():
-            os.dup2(original, stream)
-            os.close(original)
 
 
 @contextmanager
@@ -115,11 +96,11 @@ def _into(handler: logging.Handler) -> Iterator[None]:
 
 
 def quiet_worker(log: Path) -> None:
-    """Send everything this worker process prints, also from native code, to the end of `log`."""
+    """Send everything this worker process prints, also from native code, to the end of `log`, from now on."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        os.dup2(file.fileno(), STDOUT)
-        os.dup2(file.fileno(), STDERR)
+        for stream in STREAMS:
+            os.dup2(file.fileno(), stream)
 
 
 @contextmanager

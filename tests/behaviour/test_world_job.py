@@ -71,6 +71,7 @@ def test_the_question_can_be_asked(experiment: Path) -> None:
     assert len(lines) == 2
     assert lines[0].split(":")[0] in {"can", "cannot"}
     assert lines[1].startswith("answer: ")
+    assert finished.stderr == "starting an engine, 20 to 40 seconds on a CPU\n"
 
 
 def test_the_report_opens_in_a_browser_without_the_network(experiment: Path, tmp_path: Path) -> None:
