@@ -160,7 +160,7 @@ def _read_examples(lesson: Lesson, chat: ChatTokenizer) -> Examples:
     )
 
 
-def _adapted_model(lesson: Lesson) -> torch.nn.Module:
+def adapted_model(lesson: Lesson) -> torch.nn.Module:
     """The base with a fresh adapter, seeded, or with the parent epoch's."""
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -178,7 +178,7 @@ def _adapted_model(lesson: Lesson) -> torch.nn.Module:
     return get_peft_model(base, adapter)
 
 
-def _start_deepspeed(reader: VerdictReader, lesson: Lesson) -> Any:
+def start_deepspeed(reader: VerdictReader, lesson: Lesson) -> Any:
     """A DeepSpeed engine around `reader`, with torch's own AdamW: nothing is compiled at first use."""
     os.environ.setdefault("DS_ACCELERATOR", lesson.device)
     import deepspeed
@@ -212,7 +212,7 @@ def _trainable(engine: Any) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in engine.module.named_parameters() if parameter.requires_grad}
 
 
-def _save(engine: Any, folder: Path, steps: int) -> None:
+def save_state(engine: Any, folder: Path, steps: int) -> None:
     """Write adapter and state in float32. All ranks must call: gathering the partitioned moments is collective."""
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
@@ -239,8 +239,8 @@ def _owned(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", torch.float32).clone()
 
 
-def _restore(engine: Any, parent: Path) -> int:
-    """Put the parent epoch's moments back into the optimiser; the steps behind it. Collective, like `_save`."""
+def restore_state(engine: Any, parent: Path) -> int:
+    """Put the parent epoch's moments back into the optimiser; the steps behind it. Collective, like `save_state`."""
     from deepspeed.utils import safe_set_full_optimizer_state
 
     with safe_open(parent / STATE, framework="pt") as file:
@@ -268,21 +268,21 @@ def _teach(arguments: dict[str, Any]) -> None:
         torch.set_num_threads(lesson.cores)
     chat = ChatTokenizer(lesson.base, lesson.trust_remote_code)
     examples = _read_examples(lesson, chat)
-    reader = VerdictReader(_adapted_model(lesson), chat.word_tokens(list(prompts.VERDICT_WORDS[lesson.mode].values())))
-    engine = _start_deepspeed(reader, lesson)
-    before = _restore(engine, Path(lesson.parent)) if lesson.parent is not None else 0
+    reader = VerdictReader(adapted_model(lesson), chat.word_tokens(list(prompts.VERDICT_WORDS[lesson.mode].values())))
+    engine = start_deepspeed(reader, lesson)
+    before = restore_state(engine, Path(lesson.parent)) if lesson.parent is not None else 0
     (Path(lesson.folder) / PROGRESS).unlink(missing_ok=True)
     batches = list(order(len(examples.prompts), lesson.config, lesson.seed, lesson.epoch))
     for step, indices in enumerate(batches):
         progress = (lesson.epoch - 1 + (step + 0.5) / len(batches)) / lesson.config.epochs
-        loss = _step(engine, examples, indices, rate(progress, lesson.config), rank, workers)
+        loss = take_step(engine, examples, indices, rate(progress, lesson.config), rank, workers)
         if rank == 0:
             _log_step(lesson, step + 1, len(batches), loss, rate(progress, lesson.config))
-    _save(engine, Path(lesson.folder), before + len(batches))
+    save_state(engine, Path(lesson.folder), before + len(batches))
     torch.distributed.barrier()
 
 
-def _step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: float, rank: int, workers: int) -> float:
+def take_step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: float, rank: int, workers: int) -> float:
     """One optimiser step on the global batch `indices`; the mean loss over it."""
     for group in engine.optimizer.param_groups:
         group["lr"] = lr

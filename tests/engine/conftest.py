@@ -1,13 +1,15 @@
-"""One real vLLM engine for the whole session."""
+"""One real vLLM engine for the whole session, and the models that it is asked with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
 import pytest
 
 from know_thyself.engine.protocol import EngineSpec
+from know_thyself.types import Question
 
 if TYPE_CHECKING:
     from know_thyself.engine.vllm import VllmEngine
@@ -18,3 +20,38 @@ def engine(small_world: Path) -> VllmEngine:
     from know_thyself.engine.vllm import VllmEngine
 
     return VllmEngine(EngineSpec(base=str(small_world / "model"), device="cpu", mode="swap", max_model_len=256, cores=2))
+
+
+@pytest.fixture(scope="session")
+def questions(small_world: Path) -> list[Question]:
+    rows = pq.read_table(small_world / "questions" / "validation.parquet").to_pylist()
+    return [Question(id=row["id"], text=row["question"], answers=tuple(row["answers"])) for row in rows]
+
+
+@pytest.fixture(scope="session")
+def adapter(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that changes the model visibly."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(str(small_world / "model"), dtype=torch.float32)
+    model = get_peft_model(
+        base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    out = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(str(out))
+    return out
+
+
+@pytest.fixture(scope="session")
+def merged(small_world: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from know_thyself.stages.merging import merge_adapter
+
+    out = tmp_path_factory.mktemp("merged") / "model"
+    merge_adapter(small_world / "model", adapter, out)
+    return out

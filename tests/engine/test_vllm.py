@@ -6,80 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
-import pytest
 
 from know_thyself import prompts
 from know_thyself.engine.protocol import Decoding
-from know_thyself.types import Finish, LabelMode, ModelRef, PromptStyle, Question
+from know_thyself.types import Finish, ModelRef, Question
+from tests.engine.reading import WORDS, judge_chats, transformers_read
 
 if TYPE_CHECKING:
     from know_thyself.engine.vllm import VllmEngine
 
-WORDS = ["yes", "no"]
 DECODING = Decoding(num_trials=5, temperature=0.7, top_p=1.0, max_tokens=8)
-
-
-@pytest.fixture(scope="module")
-def questions(small_world: Path) -> list[Question]:
-    rows = pq.read_table(small_world / "questions" / "validation.parquet").to_pylist()
-    return [Question(id=row["id"], text=row["question"], answers=tuple(row["answers"])) for row in rows]
-
-
-def judge_chats(questions: list[Question]) -> list[list[prompts.Message]]:
-    return [prompts.judge_messages(question, PromptStyle.SYSTEM, LabelMode.BINARY) for question in questions]
-
-
-@pytest.fixture(scope="module")
-def adapter(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter that changes the model visibly."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(0)
-    base = AutoModelForCausalLM.from_pretrained(str(small_world / "model"), dtype=torch.float32)
-    model = get_peft_model(
-        base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
-    )
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    out = tmp_path_factory.mktemp("adapter")
-    model.save_pretrained(str(out))
-    return out
-
-
-@pytest.fixture(scope="module")
-def merged(small_world: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from know_thyself.stages.merging import merge_adapter
-
-    out = tmp_path_factory.mktemp("merged") / "model"
-    merge_adapter(small_world / "model", adapter, out)
-    return out
-
-
-def transformers_read(model: Path, adapter: Path | None, engine: VllmEngine, questions: list[Question]) -> np.ndarray:
-    """The verdict words' log-probabilities by a plain forward pass."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    from know_thyself.engine.chat import ChatTokenizer
-
-    base = AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)
-    network = base if adapter is None else PeftModel.from_pretrained(base, str(adapter))
-    chat = ChatTokenizer(model)
-    tokens = list(chat.word_tokens(WORDS))
-    with torch.no_grad():
-        rows = [network(torch.tensor([chat.encode(c)])).logits[0, -1].log_softmax(-1)[tokens] for c in judge_chats(questions)]
-    return torch.stack(rows).numpy()
 
 
 def test_a_read_is_transformers_read(engine: VllmEngine, small_world: Path, questions: list[Question]) -> None:
     engine.use(ModelRef(name=str(small_world / "model")))
     read = engine.judge(judge_chats(questions), WORDS)
-    assert np.abs(read - transformers_read(small_world / "model", None, engine, questions)).max() < 1e-3
+    assert np.abs(read - transformers_read(small_world / "model", None, questions)).max() < 1e-3
 
 
 def test_swapping_judges_leaves_the_base_as_it_was(
@@ -93,7 +35,7 @@ def test_swapping_judges_leaves_the_base_as_it_was(
     engine.use(base)
     after = engine.judge(judge_chats(questions), WORDS)
     assert np.abs(judged - before).max() > 0.1, "the judge reads like the base: its weights were never used"
-    assert np.abs(judged - transformers_read(small_world / "model", adapter, engine, questions)).max() < 1e-3
+    assert np.abs(judged - transformers_read(small_world / "model", adapter, questions)).max() < 1e-3
     assert np.abs(after - before).max() < 1e-5
 
 
