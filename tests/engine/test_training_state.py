@@ -34,12 +34,12 @@ CONFIG = TrainConfig(batch_size=8, micro_batch_size=4, learning_rate=1e-2, epoch
 
 
 @pytest.fixture(scope="module")
-def process_group() -> Iterator[None]:
+def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A process group of one, on the loopback interface."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    os.environ |= {"DS_ACCELERATOR": "cpu"}
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path_factory.mktemp('group')}/store", rank=0, world_size=1
+    )
     yield
     torch.distributed.destroy_process_group()
 
