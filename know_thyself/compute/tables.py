@@ -64,6 +64,12 @@ def _committed(folder: StageFolder) -> list[Path]:
     return [path for path in (folder.path / CHECKPOINTS).glob("*.parquet") if not path.stem.endswith(".pending")]
 
 
+def _is_complete(folder: StageFolder, num_in: int) -> bool:
+    """Whether every row is in a committed block; then no worker need be started."""
+    blocks = [pq.read_table(block, columns=["id"])["id"].to_pylist() for block in _committed(folder)]
+    return len({row for block in blocks for row in block}) == num_in
+
+
 def _set_aside_strays(folder: StageFolder) -> None:
     """Move away parts that no checkpoint vouches for, and parts whose every row is in others.
 
@@ -111,7 +117,7 @@ def run_table_stage(
         id_column="id", checkpoint_path=str(folder.path / CHECKPOINTS), delete_checkpoint_on_success=False
     )
     try:
-        if rows_committed(folder) < num_in:
+        if not _is_complete(folder, num_in):
             with DataContext.current(context):
                 _run(folder, source, workers, block_rows, columns)
     except ray.exceptions.RayError as error:
