@@ -38,15 +38,17 @@ def fake_answer(question: str) -> str:
 
 
 class FakeEngine:
-    """An `Engine` without a model. `KT_FAKE_DELAY` seconds per chat; `KT_FAKE_KILL` is a file whose removal is an order.
+    """An `Engine` without a model, that the environment gives orders to.
 
-    While the file named by `KT_FAKE_KILL` exists, the first engine to sample removes it and dies by SIGKILL.
+    `KT_FAKE_DELAY`: seconds per chat. `KT_FAKE_KILL`: a file; while it exists, the first engine to sample removes it and dies
+    by SIGKILL. `KT_FAKE_POISON`: a question at which every engine dies.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
         self._model = ModelRef(name=spec.base)
         self._delay = float(os.environ.get("KT_FAKE_DELAY", "0"))
         self._order = os.environ.get("KT_FAKE_KILL")
+        self._poison = os.environ.get("KT_FAKE_POISON")
 
     def use(self, model: ModelRef) -> None:
         """See `Engine.use`."""
@@ -54,7 +56,7 @@ class FakeEngine:
 
     def sample(self, chats: Sequence[Chat], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
         """See `Engine.sample`."""
-        self._obey()
+        self._obey(chats)
         time.sleep(self._delay * len(chats))
         return [
             [self._reply(_asked(chat), seed + trial) for trial in range(decoding.num_trials)]
@@ -75,9 +77,11 @@ class FakeEngine:
         right = _unit("trial", question, seed) < knows(question)
         return Reply(text=fake_answer(question) if right else "something else", finish=Finish.STOP, num_tokens=3)
 
-    def _obey(self) -> None:
-        if self._order and Path(self._order).exists():
-            Path(self._order).unlink()
+    def _obey(self, chats: Sequence[Chat]) -> None:
+        is_ordered = self._order is not None and Path(self._order).exists()
+        if self._order is not None:
+            Path(self._order).unlink(missing_ok=True)
+        if is_ordered or any(_asked(chat) == self._poison for chat in chats):
             os.kill(os.getpid(), signal.SIGKILL)
 
 

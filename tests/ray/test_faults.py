@@ -65,6 +65,15 @@ def test_killed_drivers_and_engines_leave_no_trace(undisturbed: Run, tmp_path: P
     assert run.tables() == undisturbed.tables()
 
 
+def test_a_question_that_kills_every_engine_ends_the_job(undisturbed: Run, tmp_path: Path) -> None:
+    run = a_run_like(undisturbed, tmp_path)
+    process = run.start(KT_FAKE_POISON="What is train thing number 7?")
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 1, output
+    assert "error: examine: " in output
+    assert "Traceback" not in output
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_job_says_how_to_go_on(undisturbed: Run, tmp_path: Path, number: signal.Signals) -> None:
     run = a_run_like(undisturbed, tmp_path)
