@@ -20,7 +20,6 @@ def job(*flags: str, root: Path) -> subprocess.CompletedProcess[str]:
     ("flags", "told"),
     [
         (["--train.epochs", "many"], "train.epochs='many'"),
-        (["--no-such-flag", "1"], "--no-such-flag"),
         (["--preset", "nope"], "there is no preset 'nope'"),
         (["--model", "/no/such/folder"], "/no/such/folder"),
         (["--dataset", "/no/such/folder"], "/no/such/folder"),

@@ -178,7 +178,7 @@ UNITS = ["a ", ".", "1,", "the ", "not ", "or ", "but ", "St. ", "answer ", "5 m
 
 @pytest.mark.parametrize("unit", UNITS, ids=ascii)
 def test_long_replies_are_graded(unit: str) -> None:
-    filler = unit * (200_000 // len(unit))
+    filler = unit * (100_000 // len(unit))
     assert match_alias(filler + "x", ["Paris", "7", "no", "Trick or Treat"]) is None
     assert match_alias(f"{filler}\nAnswer: Paris", ["Paris"]) == "Paris"
 
