@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from know_thyself.errors import ConfigError
 from know_thyself.world.corpus import make_pass
 from know_thyself.world.facts import Fact
 from know_thyself.world.recipe import WorldRecipe
@@ -93,7 +94,7 @@ def batches(
         documents = make_pass(facts, recipe, number)
         count = len(documents) // recipe.batch
         if count == 0:
-            raise ValueError(f"a pass of {len(documents)} documents is smaller than a batch of {recipe.batch}")
+            raise ConfigError(f"subjects={recipe.subjects} give {len(documents)} documents, less than a batch: raise --subjects")
         if seen + count > start:
             encoded = [e.ids for e in tokenizer.backend_tokenizer.encode_batch(documents[: count * recipe.batch])]
             order = np.random.default_rng([recipe.seed, 3, number])
