@@ -94,7 +94,7 @@ def batches(
         documents = make_pass(facts, recipe, number)
         count = len(documents) // recipe.batch
         if count == 0:
-            raise ConfigError(f"subjects={recipe.subjects} give {len(documents)} documents, less than a batch: raise --subjects")
+            raise ConfigError(f"subjects={recipe.subjects} give {len(documents)} documents, no whole batch: raise --subjects")
         if seen + count > start:
             encoded = [e.ids for e in tokenizer.backend_tokenizer.encode_batch(documents[: count * recipe.batch])]
             order = np.random.default_rng([recipe.seed, 3, number])
