@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -33,17 +33,6 @@ from tests.engine.reading import WORDS
 CONFIG = TrainConfig(batch_size=8, micro_batch_size=4, learning_rate=1e-2, epochs=2)
 
 
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A process group of one, on the loopback interface."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path_factory.mktemp('group')}/store", rank=0, world_size=1
-    )
-    yield
-    torch.distributed.destroy_process_group()
-
-
 def teach(lesson: Lesson, questions: list[Question], batches: list[np.ndarray]) -> dict[str, torch.Tensor]:
     """The adapter after `batches`, going on from the lesson's parent."""
     chat = ChatTokenizer(lesson.base)
@@ -61,12 +50,13 @@ def teach(lesson: Lesson, questions: list[Question], batches: list[np.ndarray]) 
     return load_file(Path(lesson.folder) / ADAPTER / "adapter_model.safetensors")
 
 
-def test_going_on_equals_never_having_stopped(
-    process_group: None, small_world: Path, questions: list[Question], tmp_path: Path
-) -> None:
+def compare(model: Path, questions: list[Question], scratch: Path) -> tuple[float, float]:
+    """How far six steps differ from three, stopped and resumed, and three; and, for scale, from a single one."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{scratch / 'store'}", rank=0, world_size=1)
     whole = Lesson(
-        base=str(small_world / "model"),
-        folder=str(tmp_path / "whole"),
+        base=str(model),
+        folder=str(scratch / "whole"),
         parent=None,
         config=CONFIG,
         style=PromptStyle.SYSTEM,
@@ -75,16 +65,28 @@ def test_going_on_equals_never_having_stopped(
         epoch=1,
         device="cpu",
         cores=1,
-        logs=str(tmp_path),
+        logs=str(scratch),
         trust_remote_code=False,
     )
-    asked = questions[:22]
-    batches = list(order(len(asked), CONFIG, seed=5, epoch=1)) + list(order(len(asked), CONFIG, seed=5, epoch=2))
+    batches = [batch for epoch in (1, 2) for batch in order(len(questions), CONFIG, seed=5, epoch=epoch)]
     assert len(batches) == 6
-    undisturbed = teach(whole, asked, batches)
-    teach(dataclasses.replace(whole, folder=str(tmp_path / "first")), asked, batches[:3])
-    second = dataclasses.replace(whole, folder=str(tmp_path / "second"), parent=str(tmp_path / "first"), epoch=2)
-    resumed = teach(second, asked, batches[3:])
-    untrained = teach(dataclasses.replace(whole, folder=str(tmp_path / "untrained")), asked, batches[:1])
-    assert max(float((undisturbed[name] - resumed[name]).abs().max()) for name in undisturbed) < 1e-6
-    assert max(float((undisturbed[name] - untrained[name]).abs().max()) for name in undisturbed) > 1e-2
+    undisturbed = teach(whole, questions, batches)
+    teach(dataclasses.replace(whole, folder=str(scratch / "first")), questions, batches[:3])
+    second = dataclasses.replace(whole, folder=str(scratch / "second"), parent=str(scratch / "first"), epoch=2)
+    resumed = teach(second, questions, batches[3:])
+    single = teach(dataclasses.replace(whole, folder=str(scratch / "single")), questions, batches[:1])
+    torch.distributed.destroy_process_group()
+    return difference(undisturbed, resumed), difference(undisturbed, single)
+
+
+def difference(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    """The largest difference between two adapters."""
+    return max(float((left[name] - right[name]).abs().max()) for name in left)
+
+
+def test_going_on_equals_never_having_stopped(small_world: Path, questions: list[Question], tmp_path: Path) -> None:
+    # In a process of its own: a process has one default process group, and vLLM's engine holds this one's.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        resumed, single = pool.submit(compare, small_world / "model", questions[:22], tmp_path).result(timeout=300)
+    assert resumed < 1e-6
+    assert single > 1e-2
