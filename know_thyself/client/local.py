@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from know_thyself import prompts
+from know_thyself import labeling, prompts
 from know_thyself.config import EngineConfig
 from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory, verdict_shares
 from know_thyself.judge import ADAPTER, JudgeCard, check_base, read_judge
@@ -80,7 +80,7 @@ class LocalJudge:
             Opinion(
                 question=text,
                 verdict=prompts.read_verdict(row.tolist(), card.label_mode),
-                confidence=float(row[0]),
+                confidence=labeling.confidence(row.tolist(), card.label_mode),
                 event=card.event,
             )
             for text, row in zip(texts, shares, strict=True)

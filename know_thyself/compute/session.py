@@ -38,7 +38,6 @@ def ray_session(address: str | None, logs: Path) -> Iterator[None]:
 
 
 def _connect(cluster: str) -> None:
-    # Beside the engines, a resumed stage needs a CPU for the filter of what is done, and one for reading and writing.
     is_local = cluster == LOCAL
     # Workers of a local cluster inherit this environment; asked for, it would cost every one of them a start of its own.
     runtime_env = None if is_local else {"env_vars": {name: os.environ[name] for name in SETTINGS if name in os.environ}}
@@ -49,6 +48,7 @@ def _connect(cluster: str) -> None:
                 log_to_driver=False,
                 configure_logging=False,
                 runtime_env=runtime_env,
+                # Beside the engines, a resumed stage needs a CPU for the filter of what is done, and one to read and write.
                 num_cpus=(os.cpu_count() or 1) + SPARE_CPUS if is_local else None,
                 include_dashboard=False if is_local else None,
             )

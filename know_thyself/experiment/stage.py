@@ -98,20 +98,31 @@ class StageFolder:
             raise StageError(self.stage, f"{num_out - len(seen)} rows of {self.path} are doubled: move it away and rerun")
         if num_in != num_out + sum(num_dropped.values()):
             raise StageError(self.stage, f"{num_in} rows went in, {num_out} came out, {dict(num_dropped)} were dropped: rerun")
-        return self._mark(content, self.tables(), num_in, num_out, dict(num_dropped), began)
+        return self._mark(content, self._parts(self.tables()), num_in, num_out, dict(num_dropped), began)
 
     def commit_files(self, files: Sequence[Path], *, num_in: int, began: float) -> StageDone:
         """Mark a stage whose result are `files` inside its folder; their bytes are its content."""
-        content = digest_json({str(file.relative_to(self.path)): digest_file(file) for file in files})
-        return self._mark(content, files, num_in, num_in, {}, began)
+        parts = self._parts(files)
+        content = digest_json({name: part["sha256"] for name, part in parts.items()})
+        return self._mark(content, parts, num_in, num_in, {}, began)
 
-    def _mark(
-        self, content: str, files: Sequence[Path], num_in: int, num_out: int, num_dropped: dict[str, int], began: float
-    ) -> StageDone:
+    def _parts(self, files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+        """What a marker holds of each of `files`, which are on disk for good when this returns."""
         parts = {}
         for file in files:
             sync_file(file)
             parts[str(file.relative_to(self.path))] = {"bytes": file.stat().st_size, "sha256": digest_file(file)}
+        return parts
+
+    def _mark(
+        self,
+        content: str,
+        parts: dict[str, dict[str, Any]],
+        num_in: int,
+        num_out: int,
+        num_dropped: dict[str, int],
+        began: float,
+    ) -> StageDone:
         done = StageDone(
             stage=self.stage,
             config_digest=self.config_digest,

@@ -18,7 +18,7 @@ from rich.console import Console
 from know_thyself import prompts
 from know_thyself.compute.session import check_cpus, cluster_device, ray_session
 from know_thyself.config import RunConfig
-from know_thyself.evaluation.evidence import examples_worth_reading, scores_of
+from know_thyself.evaluation.evidence import Examined, examples_worth_reading, scores_of
 from know_thyself.evaluation.metrics import Scores, summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.evaluation.selection import select_examples
@@ -42,10 +42,11 @@ class Ground:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """One epoch: what was trained (nothing in epoch 0), who judged, and what it is worth on each split."""
+    """One epoch: what was trained (nothing in epoch 0), the judgments, and what they are worth on each split."""
 
     epoch: int
     trained: Result | None
+    examined: Mapping[Split, Sequence[Examined]]
     judged: Result
     scores: Mapping[str, Scores]
     facts: Mapping[str, Mapping[str, Any]]
@@ -87,8 +88,7 @@ def _run(bench: Bench) -> Path:
     epochs = [_evaluate(bench, ground, 0, None, first)]
     _show(bench, ground, epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
-        examined = bench.collect(Split.TRAIN, ground.graded, epochs[-1].judged)
-        examples = select_examples(examined, bench.config.train.select, bench.config.label_mode)
+        examples = select_examples(epochs[-1].examined[Split.TRAIN], bench.config.train.select, bench.config.label_mode)
         if not examples:
             bench.console.print("every training question is judged right: nothing left to learn")
             break
@@ -115,12 +115,12 @@ def _epoch(bench: Bench, ground: Ground, last: EpochResult, examples: Sequence[J
 
 def _evaluate(bench: Bench, ground: Ground, epoch: int, trained: Result | None, judged: Result) -> EpochResult:
     scores, facts = {}, {}
-    for split in Split:
-        examined = bench.collect(split, ground.graded, judged)
+    by_split = bench.collect(ground.graded, judged)
+    for split, examined in by_split.items():
         scores[str(split)] = scores_of(examined, bench.config.label_mode)
         dropped = len(bench.questions.of(split)) - len(examined)
         facts[str(split)] = summarize(scores[str(split)], dropped, seed=bench.config.seed)
-    return EpochResult(epoch=epoch, trained=trained, judged=judged, scores=scores, facts=facts)
+    return EpochResult(epoch=epoch, trained=trained, examined=by_split, judged=judged, scores=scores, facts=facts)
 
 
 def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
@@ -143,7 +143,6 @@ def _show(bench: Bench, ground: Ground, epochs: Sequence[EpochResult]) -> None:
     content = summary(bench.config, epochs)
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
     best = best_of(epochs)
-    validation = bench.collect(Split.VALIDATION, ground.graded, best.judged)
     write_report(
         bench.experiment.report,
         Report(
@@ -154,7 +153,7 @@ def _show(bench: Bench, ground: Ground, epochs: Sequence[EpochResult]) -> None:
             config=bench.config.model_dump(mode="json"),
             versions=versions(),
             dropped=bench.questions.dropped,
-            examples=examples_worth_reading(validation, ground.first.folder.read()),
+            examples=examples_worth_reading(best.examined[Split.VALIDATION], ground.first.folder.read()),
         ),
     )
     bench.console.print(summary_table(content))

@@ -22,7 +22,7 @@ from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.evaluation.evidence import Examined, collect
-from know_thyself.experiment import Experiment, StageFolder
+from know_thyself.experiment import MARKER, Experiment, StageFolder
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
@@ -146,10 +146,10 @@ class Bench:
             done = grading.grade_trials(folder, examined.folder, questions.folder, total, grader)
         return Result(folder, done)
 
-    def collect(self, split: Split, graded: Result, judged: Result) -> list[Examined]:
-        """The questions of `split` with the labels that `graded` gives and the judgments of `judged`."""
-        config = self.config
-        return collect(self.questions.of(split), graded.folder.read(), judged.folder.read(), rule_of(config), config.label_mode)
+    def collect(self, graded: Result, judged: Result) -> dict[Split, list[Examined]]:
+        """The questions of each split with the labels that `graded` gives and the judgments of `judged`."""
+        grades, judgments, rule = graded.folder.read(), judged.folder.read(), rule_of(self.config)
+        return {split: collect(self.questions.of(split), grades, judgments, rule, self.config.label_mode) for split in Split}
 
     def train(
         self,
@@ -196,7 +196,9 @@ class Bench:
             return ModelRef(name=self.base.name, digest=digest, adapter=str(adapter))
         folder = self.experiment.stage("merge", {"base": self.base.digest}, [trained.done])
         if not self._finish(folder):
-            with watch(self.console, "merging the adapter", "models", lambda: Position(int(folder.done() is not None), 1)):
+            with watch(
+                self.console, "merging the adapter", "models", lambda: Position(int((folder.path / MARKER).exists()), 1)
+            ):
                 merging.merge(folder, Path(self.base.name), adapter, self.experiment.logs, self.config.trust_remote_code)
         return ModelRef(name=str(folder.path / merging.MODEL), digest=digest)
 

@@ -146,8 +146,11 @@ class Examples:
         chosen = [self.prompts[i] for i in indices]
         last = torch.tensor([len(ids) - 1 for ids in chosen])
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in chosen], batch_first=True)
-        weights = self.weights[indices] * torch.from_numpy(indices >= 0)
-        return ids, last, self.targets[indices], weights
+        return ids, last, self.targets[indices], self.weights_of(indices)
+
+    def weights_of(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """The weights `[batch]` of the examples at `indices`; index -1 has weight 0."""
+        return self.weights[indices] * torch.from_numpy(indices >= 0)
 
 
 def _read_examples(lesson: Lesson, chat: ChatTokenizer) -> Examples:
@@ -271,13 +274,15 @@ def _teach(arguments: dict[str, Any]) -> None:
     reader = VerdictReader(adapted_model(lesson), chat.word_tokens(list(prompts.VERDICT_WORDS[lesson.mode].values())))
     engine = start_deepspeed(reader, lesson)
     before = restore_state(engine, Path(lesson.parent)) if lesson.parent is not None else 0
-    (Path(lesson.folder) / PROGRESS).unlink(missing_ok=True)
+    if rank == 0:
+        (Path(lesson.folder) / PROGRESS).unlink(missing_ok=True)
     batches = list(order(len(examples.prompts), lesson.config, lesson.seed, lesson.epoch))
     for step, indices in enumerate(batches):
         progress = (lesson.epoch - 1 + (step + 0.5) / len(batches)) / lesson.config.epochs
-        loss = take_step(engine, examples, indices, rate(progress, lesson.config), rank, workers)
+        lr = rate(progress, lesson.config)
+        loss = take_step(engine, examples, indices, lr, rank, workers)
         if rank == 0:
-            _log_step(lesson, step + 1, len(batches), loss, rate(progress, lesson.config))
+            _log_step(lesson, step + 1, len(batches), loss, lr)
     save_state(engine, Path(lesson.folder), before + len(batches))
     torch.distributed.barrier()
 
@@ -286,7 +291,7 @@ def take_step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: f
     """One optimiser step on the global batch `indices`; the mean loss over it."""
     for group in engine.optimizer.param_groups:
         group["lr"] = lr
-    total = float(examples.batch(indices)[3].sum())
+    total = float(examples.weights_of(indices).sum())
     mine = indices.reshape(-1, workers)[:, rank]
     count = engine.gradient_accumulation_steps()
     summed = 0.0
