@@ -24,9 +24,37 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class ColumnsConfig(Section):
+    """Where the rows of a data set from the hub hold what; a dot reaches into a nested column, as in `answer.aliases`."""
+
+    question: str = Field(default="question", min_length=1)
+    """The question's text."""
+    answers: str = Field(default="answers", min_length=1)
+    """The accepted answers: a list of texts, or one text."""
+    context: str | None = None
+    """A text to answer from; none when not given."""
+    id: str | None = None
+    """The question's id; its content's hash when not given."""
+    group: str | None = None
+    """What keeps questions in one split, such as a subject; near-duplicate texts when not given."""
+
+
 class DataConfig(Section):
     """Which questions, and how they are cut into splits."""
 
+    path: str | None = Field(default=None, min_length=1)
+    """A local folder in the hub's layout, read in place of the hub when `dataset` names a known data set."""
+    subset: str | None = Field(default=None, min_length=1)
+    """Configuration of a hub data set, such as unfiltered.nocontext or distractor; each known data set has its own default."""
+    revision: str | None = Field(default=None, min_length=1)
+    """Revision of a hub data set."""
+    train_split: str = Field(default="train", min_length=1)
+    """Split of a hub data set to train on."""
+    validation_split: str = Field(default="validation", min_length=1)
+    """Split of a hub data set that is only reported on."""
+    columns: ColumnsConfig = ColumnsConfig()
+    closed_book: bool = False
+    """Leave the contexts out, where the questions have any."""
     num_train: int | None = Field(default=None, ge=1)
     """Questions to train on at most, drawn by seed; all when not given."""
     num_validation: int | None = Field(default=None, ge=1)
@@ -66,8 +94,11 @@ class SamplingConfig(Section):
 
 
 class LabelConfig(Section):
-    """The ability rule."""
+    """The ability rule, and where the counts it is applied to come from."""
 
+    source: Literal["trials", "logs"] = "trials"
+    """Ask the model and grade its answers, or take the counts that stand in the question files (`correct`, or `num_correct`
+    and `num_trials`)."""
     can_at: float = Field(default=1.0, gt=0.0, le=1.0)
     """Accuracy from which a question is labelled can."""
     uncertain_at: float = Field(default=0.5, gt=0.0, le=1.0)
@@ -126,6 +157,13 @@ class LoraConfig(Section):
     """Linear layers that get an adapter."""
 
 
+class ChatConfig(Section):
+    """How the model's chat template is used."""
+
+    prefill: str | None = None
+    """Text that opens every reply, such as that of a final channel; found from the model's template when not given."""
+
+
 class TrainConfig(Section):
     """How the judgment is trained."""
 
@@ -135,8 +173,14 @@ class TrainConfig(Section):
     """Passes over an epoch's examples."""
     select: Literal["wrong", "all", "weighted"] = "all"
     """Examples of an epoch: those judged wrong, all, or all weighted by their loss."""
+    target: Literal["soft", "hard"] = "soft"
+    """What an example teaches: the measured accuracy (of three verdicts: the odds of each, given the counts), or its one class."""
+    loss: Literal["verdict", "sequence"] = "verdict"
+    """Where it teaches: at the verdict alone, or on every token of prompt and verdict as the prototype did (hard targets)."""
     learning_rate: float = Field(default=2e-4, gt=0.0)
-    """Peak rate; linear warm-up, then linear decay over all epochs."""
+    """Peak rate; linear warm-up, then decay over all epochs."""
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the decay after the warm-up."""
     warmup: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of all steps that warm up."""
     final_rate: float = Field(default=0.1, ge=0.0, le=1.0)
@@ -153,8 +197,16 @@ class TrainConfig(Section):
     """Stop after so many epochs without a lower dev log loss."""
     workers: int = Field(default=1, ge=1)
     """Training workers."""
-    zero_stage: Literal[1, 2] = 2
+    zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, more time."""
+    length_pool: int = Field(default=1, ge=1)
+    """Batches drawn together and sorted by length, so that little is padded; 1 leaves the order to chance."""
+    checkpoint_every: int = Field(default=200, ge=0)
+    """Optimiser steps between checkpoints inside an epoch; 0 for none."""
+    deepspeed: Path | None = None
+    """A JSON file of DeepSpeed settings that go over ours."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto is bf16 on CUDA and fp32 on CPU."""
     lora: LoraConfig = LoraConfig()
@@ -202,13 +254,14 @@ class RunConfig(BaseSettings):
     trust_remote_code: bool = False
     """Run code that comes with the model."""
     dataset: str = Field(default=WORLD, min_length=1)
-    """The questions: a folder with train and validation files (JSONL or Parquet), or `world`."""
+    """The questions: `world`, `triviaqa`, `hotpotqa`, `nq_open`, a hub id (owner/name), or a folder with train and validation
+    files (JSONL or Parquet)."""
     label_mode: LabelMode = LabelMode.BINARY
     """Verdicts to tell apart."""
     prompt_style: PromptStyle = PromptStyle.SYSTEM
     """Where the judge looks: same (the answer prompt itself), system, or asked."""
-    tuning: Literal["lora"] = "lora"
-    """What training changes."""
+    tuning: Literal["lora", "full"] = "lora"
+    """What training changes: an adapter beside a frozen answerer, or all weights, the answers with them."""
     grader: str = "alias"
     """`alias`, or `module:function` of a grader of your own."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -217,10 +270,15 @@ class RunConfig(BaseSettings):
     """Ray cluster to run on; RAY_ADDRESS or else a local one when not given."""
     dry_run: bool = False
     """Print the resolved settings, the stages already done and an estimate, and stop."""
+    skip_collect: bool = False
+    """Use the answers that stand and refuse to ask for new ones."""
+    start_epoch: int = Field(default=1, ge=1)
+    """Train from this epoch on; those before it must stand."""
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
     label: LabelConfig = LabelConfig()
     engine: EngineConfig = EngineConfig()
+    chat: ChatConfig = ChatConfig()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")

@@ -45,9 +45,9 @@ __all__ = [
 LONGEST_STEM = 18
 """With it, automatic names stay within `NAME_PATTERN`."""
 UNNAMED_SETTINGS = {
-    **dict.fromkeys(("preset", "name", "experiments_root", "address", "dry_run"), True),
+    **dict.fromkeys(("preset", "name", "experiments_root", "address", "dry_run", "skip_collect", "start_epoch"), True),
     "engine": set(EngineConfig.model_fields) - {"backend", "max_model_len"},
-    "train": {"workers", "micro_batch_size", "zero_stage"},
+    "train": {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing", "checkpoint_every"},
 }
 """Settings that change no result, and so are no part of an experiment's automatic name."""
 
