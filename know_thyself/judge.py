@@ -2,10 +2,12 @@
 
     judge/
       judge.json     identity: base digest, prompt version and style, verdict words and tokens, event, decoding, calibration
-      adapter/       the PEFT adapter; absent when the untrained model judges best
+      adapter/       the PEFT adapter of a LoRA judge
+      model/         the weights of a fully fine-tuned judge, which is its own answerer
       tokenizer      files of the base
 
-`judge.json` is written last and holds the SHA-256 of every other file.
+Neither `adapter` nor `model` is there when the untrained model judges best. `judge.json` is written last and holds the SHA-256
+of every other file.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
 from know_thyself.types import LabelMode, ModelRef, PromptStyle
 
-CARD, ADAPTER = "judge.json", "adapter"
+CARD, ADAPTER, MODEL = "judge.json", "adapter", "model"
+KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 
 
 class JudgeCard(BaseModel):
@@ -34,6 +37,7 @@ class JudgeCard(BaseModel):
     schema_version: Literal[1] = 1
     experiment: str
     epoch: int
+    tuning: Literal["lora", "full"] = "lora"
     base: str
     base_digest: str
     prompt_version: str
@@ -48,9 +52,10 @@ class JudgeCard(BaseModel):
     files: dict[str, str] = {}
 
 
-def write_judge(folder: Path, card: JudgeCard, adapter: Path | None) -> JudgeCard:
+def write_judge(folder: Path, card: JudgeCard, trained: Path | None) -> JudgeCard:
     """Write the judge of `card` to `folder`, in place of any that is there; its base gives the tokenizer files.
 
+    `trained` is the folder that holds the trained `adapter` or `model`, None for the untrained model.
     Raises `StoreError` when it cannot be written; a judge that was there is then still whole.
     """
     fresh = folder.with_name(f".{folder.name}.partial")
@@ -60,11 +65,9 @@ def write_judge(folder: Path, card: JudgeCard, adapter: Path | None) -> JudgeCar
         fresh.mkdir(parents=True)
         for name, file in tokenizer_files(Path(card.base)).items():
             shutil.copyfile(file, fresh / name)
-        if adapter is not None:
-            (fresh / ADAPTER).mkdir()
-            for file in sorted(adapter.iterdir()):
-                if file.suffix in {".json", ".safetensors"}:
-                    shutil.copyfile(file, fresh / ADAPTER / file.name)
+        if trained is not None:
+            part = MODEL if card.tuning == "full" else ADAPTER
+            shutil.copytree(trained / part, fresh / part, ignore=_left_out)
         complete = card.model_copy(update={"files": _digests(fresh)})
         write_whole(fresh / CARD, complete.model_dump_json(indent=2) + "\n")
         if folder.exists():
@@ -73,10 +76,15 @@ def write_judge(folder: Path, card: JudgeCard, adapter: Path | None) -> JudgeCar
     return complete
 
 
+def _left_out(folder: str, names: list[str]) -> list[str]:
+    """What a judge does not take along of a trained folder: all that is neither weights, settings nor tokenizer."""
+    return [name for name in names if Path(name).suffix not in KEPT]
+
+
 def _digests(folder: Path) -> dict[str, str]:
     """Digests of the files in `folder` that a judge is loaded from, by their names relative to it."""
-    adapter = {str(file.relative_to(folder)): file for file in (folder / ADAPTER).rglob("*") if file.is_file()}
-    files = tokenizer_files(folder) | adapter
+    weights = [file for part in (ADAPTER, MODEL) for file in (folder / part).rglob("*") if file.is_file()]
+    files = tokenizer_files(folder) | {str(file.relative_to(folder)): file for file in weights}
     return {name: digest_file(files[name]) for name in sorted(files)}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from know_thyself import labeling, prompts
 from know_thyself.config import EngineConfig
 from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory, verdict_shares
-from know_thyself.judge import ADAPTER, JudgeCard, check_base, read_judge
+from know_thyself.judge import ADAPTER, MODEL, JudgeCard, check_base, read_judge
 from know_thyself.models import resolve_model
 from know_thyself.stages.merging import merge_adapter
 from know_thyself.types import ModelRef, Question, Verdict
@@ -42,7 +42,7 @@ class LocalJudge:
         base = resolve_model(self.card.base, None)
         check_base(self.card, base)
         self._scratch = tempfile.TemporaryDirectory(prefix="know-thyself-")
-        self._answerer = ModelRef(name=base.name)
+        self._answerer = ModelRef(name=str(folder / MODEL) if (folder / MODEL).is_dir() else base.name)
         self._judge = self._merged(base, folder / ADAPTER)
         spec = EngineSpec(
             base=base.name,

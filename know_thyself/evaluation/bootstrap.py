@@ -54,3 +54,15 @@ def bootstrap_interval(
         return None
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def mean_interval(
+    values: NDArray[np.float64], group: NDArray[Any], *, seed: int = 0, replicates: int = 1000
+) -> Interval | None:
+    """The 95 % interval of the mean of `values`, groups resampled; None with fewer than two groups."""
+
+    def mean(weights: NDArray[Any]) -> NDArray[np.float64]:
+        averages: NDArray[np.float64] = weights @ values / weights.sum(axis=1)
+        return averages
+
+    return bootstrap_interval(mean, group, seed=seed, replicates=replicates)

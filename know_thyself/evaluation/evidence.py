@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from know_thyself import labeling, prompts
-from know_thyself.evaluation.metrics import Scores
+from know_thyself.evaluation.bootstrap import mean_interval
+from know_thyself.evaluation.metrics import Scores, summarize
 from know_thyself.labeling import AbilityRule
 from know_thyself.types import AbilityLabel, Judgment, LabelMode, Question, Verdict
 
@@ -73,6 +74,27 @@ def scores_of(examined: Sequence[Examined], mode: LabelMode) -> Scores:
         ),
         mass=np.array([e.judgment.mass for e in examined], dtype=np.float64),
     )
+
+
+def against_frozen(now: Sequence[Examined], frozen: Sequence[Examined], mode: LabelMode, seed: int) -> dict[str, Any]:
+    """What full fine-tuning adds to a split's numbers: the same judgments scored against the untrained model's labels.
+
+    `qa_change` is mean k/n `now` less mean k/n before, over the questions measured both times, with the 95 % interval of that
+    paired difference (groups resampled); None where nothing was measured twice.
+    """
+    first = {e.question.id: e.label.accuracy for e in frozen}
+    both = [e for e in now if e.question.id in first]
+    change = np.array([e.label.accuracy - first[e.question.id] for e in both])
+    group = np.array([e.question.group for e in both], dtype=np.str_)
+    low, high = mean_interval(change, group, seed=seed) or (None, None)
+    facts = summarize(scores_of(frozen, mode), 0, seed=seed)
+    kept = ("judgment_accuracy", "auroc", "auroc_low", "auroc_high")
+    return {
+        "qa_change": float(change.mean()) if len(change) else None,
+        "qa_change_low": low,
+        "qa_change_high": high,
+        **{f"{name}_frozen": facts[name] for name in kept},
+    }
 
 
 def examples_worth_reading(examined: Sequence[Examined], trials: pa.Table) -> dict[str, list[Any]]:

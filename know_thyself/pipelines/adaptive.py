@@ -1,8 +1,10 @@
 """The adaptive pipeline: measure what the model can answer, then teach it, epoch by epoch, to judge that beforehand.
 
 Step 0 samples and judges all splits with the untrained model. Each epoch trains on the last epoch's judgments, then judges all
-splits again; the labels are the frozen answerer's, measured once. The epoch with the lowest dev log loss is the judge; the
-untrained model counts as epoch 0. Validation is looked at, never chosen on.
+splits again. With LoRA the answerer is frozen and its labels are measured once; full fine-tuning changes the answers too, so
+every epoch collects them again, and a judge is scored against the labels of the answerer it has become, with what it lost or
+gained in answering, and against the first labels, beside it. The epoch with the lowest dev log loss is the judge; the untrained
+model counts as epoch 0. Validation is looked at, never chosen on.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from rich.console import Console
 from know_thyself import prompts
 from know_thyself.compute.session import check_cpus, cluster_device, ray_session
 from know_thyself.config import RunConfig
-from know_thyself.evaluation.evidence import Examined, examples_worth_reading, scores_of
+from know_thyself.evaluation.evidence import Examined, against_frozen, examples_worth_reading, scores_of
 from know_thyself.evaluation.metrics import Scores, summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.evaluation.selection import select_examples
@@ -27,27 +29,26 @@ from know_thyself.judge import JudgeCard, write_judge
 from know_thyself.pipelines.bench import Bench, Result, engine_mode, rule_of
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.pipelines.table import summary_table
-from know_thyself.stages import training
 from know_thyself.types import JudgmentExample, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What all epochs stand on: the questions, their first examination with the trials, and the grades of these."""
+class Collected:
+    """The answers of one answerer: the examination that sampled them, and their grades."""
 
-    questions: Result
-    first: Result
+    sampled: Result
     graded: Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """One epoch: what was trained (nothing in epoch 0), the judgments, and what they are worth on each split."""
+    """One epoch: what was trained (nothing in epoch 0), the answers it is scored against, the judgments, and their worth."""
 
     epoch: int
     trained: Result | None
-    examined: Mapping[Split, Sequence[Examined]]
+    collected: Collected
     judged: Result
+    examined: Mapping[Split, Sequence[Examined]]
     scores: Mapping[str, Scores]
     facts: Mapping[str, Mapping[str, Any]]
 
@@ -83,17 +84,15 @@ def run(config: RunConfig, inputs: Inputs, console: Console) -> Path:
 
 def _run(bench: Bench) -> Path:
     questions = bench.put_questions()
-    first = bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
-    ground = Ground(questions=questions, first=first, graded=bench.grade(questions, first))
-    epochs = [_evaluate(bench, ground, 0, None, first)]
-    _show(bench, ground, epochs)
+    epochs = [_untrained(bench, questions)]
+    _show(bench, epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
         examples = select_examples(epochs[-1].examined[Split.TRAIN], bench.config.train.select, bench.config.label_mode)
         if not examples:
             bench.console.print("every training question is judged right: nothing left to learn")
             break
-        epochs.append(_epoch(bench, ground, epochs[-1], examples))
-        _show(bench, ground, epochs)
+        epochs.append(_epoch(bench, questions, epochs, examples))
+        _show(bench, epochs)
     _keep(bench, best_of(epochs))
     return bench.experiment.path
 
@@ -102,25 +101,53 @@ def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
     return len(epochs) - 1 - best_of(epochs).epoch >= patience
 
 
-def _epoch(bench: Bench, ground: Ground, last: EpochResult, examples: Sequence[JudgmentExample]) -> EpochResult:
-    """Train on `examples`, going on from `last`, and judge all splits again."""
+def _untrained(bench: Bench, questions: Result) -> EpochResult:
+    """Epoch 0: what the model can answer, and what it says of that before any training."""
+    first = bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
+    collected = Collected(sampled=first, graded=bench.grade(questions, first))
+    return _evaluate(bench, collected, judged=first)
+
+
+def _epoch(
+    bench: Bench, questions: Result, epochs: Sequence[EpochResult], examples: Sequence[JudgmentExample]
+) -> EpochResult:
+    """Train on `examples`, going on from the last of `epochs`, and judge all splits again; collect anew what has changed."""
+    first, last = epochs[0], epochs[-1]
     number = last.epoch + 1
     title = f"epoch {number}: training on {len(examples)} questions"
-    evidence = [ground.questions, ground.graded, last.judged]
+    evidence = [questions, last.collected.graded, last.judged]
     trained = bench.train(title, number, examples, evidence=evidence, parent=last.trained)
     judge = bench.judge_of(trained)
-    judged = bench.examine(f"epoch {number}: judging", ground.questions, answerer=None, judge=judge)
-    return _evaluate(bench, ground, number, trained, judged)
+    if bench.config.tuning == "lora":
+        judged = bench.examine(f"epoch {number}: judging", questions, answerer=None, judge=judge)
+        return _evaluate(bench, first.collected, judged, epoch=number, trained=trained)
+    judged = bench.examine(f"epoch {number}: answers and judgments", questions, answerer=judge, judge=judge)
+    collected = Collected(sampled=judged, graded=bench.grade(questions, judged))
+    return _evaluate(bench, collected, judged, epoch=number, trained=trained, frozen=first.collected)
 
 
-def _evaluate(bench: Bench, ground: Ground, epoch: int, trained: Result | None, judged: Result) -> EpochResult:
-    scores, facts = {}, {}
-    by_split = bench.collect(ground.graded, judged)
+def _evaluate(
+    bench: Bench,
+    collected: Collected,
+    judged: Result,
+    *,
+    epoch: int = 0,
+    trained: Result | None = None,
+    frozen: Collected | None = None,
+) -> EpochResult:
+    """The judgments of `judged` against the answers `collected`, and, where they differ, against the `frozen` first ones."""
+    by_split = bench.collect(collected.graded, judged)
+    before = bench.collect(frozen.graded, judged) if frozen else {}
+    mode, seed = bench.config.label_mode, bench.config.seed
+    scores = {str(split): scores_of(examined, mode) for split, examined in by_split.items()}
+    facts = {}
     for split, examined in by_split.items():
-        scores[str(split)] = scores_of(examined, bench.config.label_mode)
-        dropped = len(bench.questions.of(split)) - len(examined)
-        facts[str(split)] = summarize(scores[str(split)], dropped, seed=bench.config.seed)
-    return EpochResult(epoch=epoch, trained=trained, examined=by_split, judged=judged, scores=scores, facts=facts)
+        facts[str(split)] = summarize(scores[str(split)], len(bench.questions.of(split)) - len(examined), seed=seed)
+        if split in before:
+            facts[str(split)] |= against_frozen(examined, before[split], mode, seed)
+    return EpochResult(
+        epoch=epoch, trained=trained, collected=collected, judged=judged, examined=by_split, scores=scores, facts=facts
+    )
 
 
 def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
@@ -138,7 +165,7 @@ def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
     }
 
 
-def _show(bench: Bench, ground: Ground, epochs: Sequence[EpochResult]) -> None:
+def _show(bench: Bench, epochs: Sequence[EpochResult]) -> None:
     """Print the table so far, and write summary and report: a run that is cut short leaves what it has found."""
     content = summary(bench.config, epochs)
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -153,7 +180,7 @@ def _show(bench: Bench, ground: Ground, epochs: Sequence[EpochResult]) -> None:
             config=bench.config.model_dump(mode="json"),
             versions=versions(),
             dropped=bench.questions.dropped,
-            examples=examples_worth_reading(best.examined[Split.VALIDATION], ground.first.folder.read()),
+            examples=examples_worth_reading(best.examined[Split.VALIDATION], best.collected.sampled.folder.read()),
         ),
     )
     bench.console.print(summary_table(content))
@@ -166,6 +193,7 @@ def _keep(bench: Bench, best: EpochResult) -> None:
     card = JudgeCard(
         experiment=bench.experiment.name,
         epoch=best.epoch,
+        tuning=config.tuning,
         base=base.name,
         base_digest=base.digest,
         prompt_version=prompts.PROMPT_VERSION,
@@ -177,6 +205,6 @@ def _keep(bench: Bench, best: EpochResult) -> None:
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),
     )
-    write_judge(bench.experiment.judge, card, best.trained.folder.path / training.ADAPTER if best.trained else None)
+    write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)
     bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}")
     bench.console.print(f"report: {bench.experiment.report}")

@@ -215,6 +215,8 @@ def _training_position(folder: StageFolder) -> Position:
 
 def engine_mode(config: RunConfig, device: str) -> Literal["swap", "adapter"]:
     """How judges reach the engines: as `config` says, or by what is fast on `device`."""
+    if config.tuning == "full":
+        return "swap"
     if config.engine.mode == "auto":
         return "adapter" if device == "cuda" else "swap"
     return config.engine.mode

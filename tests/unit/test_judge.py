@@ -30,17 +30,19 @@ def base(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    for name in ("adapter_config.json", "adapter_model.safetensors", "training_args.bin"):
-        (folder / name).write_text(name)
+def trained(tmp_path: Path) -> Path:
+    """What training leaves: an adapter, and a whole model, each with a file that no judge takes along."""
+    folder = tmp_path / "trained"
+    for part, kept in (("adapter", "adapter_config.json"), ("model", "config.json")):
+        (folder / part).mkdir(parents=True)
+        for name in (kept, f"{part}_model.safetensors", "training_args.bin"):
+            (folder / part / name).write_text(name)
     return folder
 
 
 @pytest.fixture
-def judge(tmp_path: Path, base: Path, adapter: Path) -> Path:
-    write_judge(tmp_path / "judge", card(base), adapter)
+def judge(tmp_path: Path, base: Path, trained: Path) -> Path:
+    write_judge(tmp_path / "judge", card(base), trained)
     return tmp_path / "judge"
 
 
@@ -66,13 +68,23 @@ def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_judge_reads_back_as_it_was_written(tmp_path: Path, base: Path, adapter: Path) -> None:
-    written = write_judge(tmp_path / "deep" / "judge", card(base), adapter)
+def test_a_judge_reads_back_as_it_was_written(tmp_path: Path, base: Path, trained: Path) -> None:
+    written = write_judge(tmp_path / "deep" / "judge", card(base), trained)
     assert read_judge(tmp_path / "deep" / "judge") == written
     assert written.model_copy(update={"files": {}}) == card(base)
     files = ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "chat_template.jinja", "tokenizer.json"]
     assert sorted(written.files) == files
     assert names(tmp_path / "deep" / "judge") == sorted([*files, CARD])
+
+
+def test_a_fully_tuned_judge_brings_its_weights(judge: Path, base: Path, trained: Path) -> None:
+    written = write_judge(judge, card(base, tuning="full"), trained)
+    files = ["chat_template.jinja", "model/config.json", "model/model_model.safetensors", "tokenizer.json"]
+    assert sorted(written.files) == files
+    assert read_judge(judge) == written
+    (judge / "model" / "model_model.safetensors").write_text("other weights")
+    with pytest.raises(JudgeError, match="not as the judge was written"):
+        read_judge(judge)
 
 
 def test_a_new_judge_takes_the_place_of_the_old_one_whole(judge: Path, base: Path) -> None:
@@ -81,10 +93,10 @@ def test_a_new_judge_takes_the_place_of_the_old_one_whole(judge: Path, base: Pat
     assert names(judge) == ["chat_template.jinja", CARD, "tokenizer.json"]
 
 
-def test_what_a_killed_writer_left_is_no_hindrance(judge: Path, base: Path, adapter: Path) -> None:
+def test_what_a_killed_writer_left_is_no_hindrance(judge: Path, base: Path, trained: Path) -> None:
     shutil.copytree(judge, judge.with_name(".judge.partial"))
     (judge.with_name(".judge.partial") / "adapter" / "torn.safetensors").write_text("torn")
-    write_judge(judge, card(base, epoch=3), adapter)
+    write_judge(judge, card(base, epoch=3), trained)
     assert read_judge(judge).epoch == 3
     assert not judge.with_name(".judge.partial").exists()
 

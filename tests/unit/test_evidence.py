@@ -1,0 +1,51 @@
+"""What full fine-tuning is held to: the same judgments against the labels before, and what it did to answering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from know_thyself.evaluation.evidence import Examined, against_frozen
+from know_thyself.labeling import AbilityRule, label
+from know_thyself.types import Judgment, LabelMode, Question, Verdict
+
+TRIALS = 5
+
+
+def examined(right: Sequence[int], confidence: Sequence[float]) -> list[Examined]:
+    """One question per entry, in groups of its own: `right` of five trials right, judged with `confidence`."""
+    found = []
+    for number, (k, sure) in enumerate(zip(right, confidence, strict=True)):
+        known = label(f"q{number}", [i < k for i in range(TRIALS)], AbilityRule())
+        assert known is not None
+        judgment = Judgment(
+            question_id=f"q{number}",
+            verdict=Verdict.CAN if sure > 0.5 else Verdict.CANNOT,
+            confidence=sure,
+            mass=1.0,
+            probabilities=(sure, 1 - sure),
+        )
+        question = Question(id=f"q{number}", text=f"{number}?", answers=("x",), group=f"g{number}")
+        found.append(Examined(question=question, label=known, judgment=judgment))
+    return found
+
+
+def test_a_model_that_unlearned_what_it_is_judged_on_is_told_so() -> None:
+    confidence = [0.9, 0.8, 0.3, 0.1]
+    before = examined([0, 5, 5, 0], confidence)
+    after = examined([5, 5, 0, 0], confidence)
+    facts = against_frozen(after, before, LabelMode.BINARY, seed=0)
+    assert facts["qa_change"] == 0.0
+    assert facts["auroc_frozen"] == pytest.approx(0.5)
+    assert facts["judgment_accuracy_frozen"] == 0.5
+    assert facts["qa_change_low"] < 0.0 < facts["qa_change_high"]
+
+
+def test_the_change_in_answering_is_paired_by_question() -> None:
+    confidence = [0.9, 0.8, 0.3, 0.1]
+    before, after = examined([5, 5, 5, 5], confidence), examined([4, 4, 4, 4], confidence)
+    facts = against_frozen(after[:3], before[1:], LabelMode.BINARY, seed=0)
+    assert facts["qa_change"] == pytest.approx(-0.2)
+    assert facts["qa_change_low"] == pytest.approx(-0.2)
+    assert against_frozen(after[:1], before[1:], LabelMode.BINARY, seed=0)["qa_change"] is None
