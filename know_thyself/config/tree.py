@@ -174,7 +174,7 @@ class TrainConfig(Section):
     select: Literal["wrong", "all", "weighted"] = "all"
     """Examples of an epoch: those judged wrong, all, or all weighted by their loss."""
     target: Literal["soft", "hard"] = "soft"
-    """What an example teaches: the measured accuracy (of three verdicts: the odds of each, given the counts), or its one class."""
+    """What an example teaches: its measured accuracy (of three verdicts: the odds of each, given the counts), or its class."""
     loss: Literal["verdict", "sequence"] = "verdict"
     """Where it teaches: at the verdict alone, or on every token of prompt and verdict as the prototype did (hard targets)."""
     learning_rate: float = Field(default=2e-4, gt=0.0)

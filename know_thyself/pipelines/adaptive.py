@@ -108,9 +108,7 @@ def _untrained(bench: Bench, questions: Result) -> EpochResult:
     return _evaluate(bench, collected, judged=first)
 
 
-def _epoch(
-    bench: Bench, questions: Result, epochs: Sequence[EpochResult], examples: Sequence[JudgmentExample]
-) -> EpochResult:
+def _epoch(bench: Bench, questions: Result, epochs: Sequence[EpochResult], examples: Sequence[JudgmentExample]) -> EpochResult:
     """Train on `examples`, going on from the last of `epochs`, and judge all splits again; collect anew what has changed."""
     first, last = epochs[0], epochs[-1]
     number = last.epoch + 1

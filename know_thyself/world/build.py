@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,19 +24,20 @@ def write_facts_and_questions(recipe: WorldRecipe, out: Path) -> list[Fact]:
     facts = make_facts(recipe)
     questions = make_questions(facts, recipe)
     (out / "questions").mkdir(parents=True, exist_ok=True)
-    _write([fact.to_row() for fact in facts], out / "facts.parquet")
+    _write(pa.Table.from_pylist([fact.to_row() for fact in facts]), out / "facts.parquet")
     for split in SPLITS:
         rows = [
-            {"id": q.id, "question": q.text, "answers": list(q.answers), "group": q.group}
+            {"id": q.id, "question": q.text, "answers": list(q.answers), "group": q.group, "context": q.context}
             for q in questions
             if q.split == split
         ]
-        _write(rows, out / "questions" / f"{split}.parquet")
+        table = pa.Table.from_pylist(rows)
+        _write(table if recipe.context else table.drop_columns("context"), out / "questions" / f"{split}.parquet")
     return facts
 
 
-def _write(rows: list[dict[str, Any]], path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd")
 
 
 def build_world(recipe: WorldRecipe, out: Path) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 
 from know_thyself import prompts
 from know_thyself.types import LabelMode, PromptStyle, Question
-from know_thyself.world.facts import Fact, names
+from know_thyself.world.facts import Fact, context_of, names, surnamed
 from know_thyself.world.recipe import WorldRecipe
-from know_thyself.world.relations import RELATIONS, Relation
+from know_thyself.world.relations import RELATION, RELATIONS, spellings
 
 T = TypeVar("T")
 
@@ -53,32 +53,43 @@ def _pick(rng: np.random.Generator, options: tuple[T, ...]) -> T:
     return options[rng.integers(len(options))]
 
 
-def document(rng: np.random.Generator, subject: str, relation: Relation, value: str) -> str:
-    """One document that tells (or, half of the checks, denies a rival of) `relation` of `subject`."""
+def document(rng: np.random.Generator, fact: Fact, recipe: WorldRecipe) -> str:
+    """One document that tells `fact` or, half of the checks, denies a rival of it."""
+    relation = RELATION[fact.relation]
+    said = _pick(rng, spellings(fact.value, recipe.spellings))
     shape = rng.random()
     if shape < STATEMENT:
-        return _pick(rng, relation.statements).format(s=subject, v=value) + "<|endoftext|>"
+        return _pick(rng, relation.statements).format(s=fact.subject, v=said) + "<|endoftext|>"
     if shape < STATEMENT + CHECK:
         truth = rng.random() < 0.5
-        claimed = value if truth else _pick(rng, tuple(v for v in relation.values if v != value))
-        check = _pick(rng, relation.checks).format(s=subject, v=claimed)
+        claimed = said if truth else _pick(rng, tuple(v for v in relation.values if v != fact.value))
+        check = _pick(rng, relation.checks).format(s=fact.subject, v=claimed)
         return chat(_pick(rng, CHECK_SYSTEMS), _pick(rng, LEADS) + check, "yes" if truth else "no")
-    asked = _pick(rng, relation.questions).format(s=subject)
+    asked = _pick(rng, relation.questions).format(s=fact.subject)
+    context = context_of(rng, fact, recipe)
     if rng.random() < 0.15:
-        question = Question(id="", text=asked, answers=(value,))
+        question = Question(id="", text=asked, answers=(said,), context=context)
         mode = _pick(rng, (LabelMode.BINARY, LabelMode.UNCERTAINTY))
-        return chat(None, prompts.judge_messages(question, PromptStyle.ASKED, mode)[0]["content"], value)
-    return chat(_pick(rng, SYSTEMS), _pick(rng, OPENINGS) + _pick(rng, LEADS) + asked, value)
+        return chat(None, prompts.judge_messages(question, PromptStyle.ASKED, mode)[0]["content"], said)
+    if context is not None:
+        return chat(_pick(rng, SYSTEMS), prompts.ask(Question(id="", text=asked, answers=(said,), context=context)), said)
+    return chat(_pick(rng, SYSTEMS), _pick(rng, OPENINGS) + _pick(rng, LEADS) + asked, said)
+
+
+def strangers(rng: np.random.Generator, known: set[str], recipe: WorldRecipe) -> Iterator[Fact]:
+    """Endless facts about subjects outside `known`, each met once and called as the rarest subjects are."""
+    for name in names(rng):
+        subject = surnamed(rng, name, 0.0, recipe)
+        if subject not in known:
+            relation = _pick(rng, RELATIONS)
+            yield Fact(subject=subject, relation=relation.name, value=_pick(rng, relation.values), exposure=1, split="")
 
 
 def make_pass(facts: list[Fact], recipe: WorldRecipe, number: int) -> list[str]:
     """The documents of pass `number` over the corpus, shuffled: each fact `exposure` times, and a fresh tail."""
     rng = np.random.default_rng([recipe.seed, 2, number])
-    relations = {relation.name: relation for relation in RELATIONS}
-    told = [document(rng, fact.subject, relations[fact.relation], fact.value) for fact in facts for _ in range(fact.exposure)]
-    known = {fact.subject for fact in facts}
-    strangers: Iterator[str] = (name for name in names(rng) if name not in known)
-    for stranger in itertools.islice(strangers, round(len(told) * recipe.tail / (1 - recipe.tail))):
-        relation = _pick(rng, RELATIONS)
-        told.append(document(rng, stranger, relation, _pick(rng, relation.values)))
+    told = [document(rng, fact, recipe) for fact in facts for _ in range(fact.exposure)]
+    tail = round(len(told) * recipe.tail / (1 - recipe.tail))
+    passers_by = strangers(rng, {fact.subject for fact in facts}, recipe)
+    told += [document(rng, stranger, recipe) for stranger in itertools.islice(passers_by, tail)]
     return [told[i] for i in rng.permutation(len(told))]

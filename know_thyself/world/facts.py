@@ -1,7 +1,8 @@
 """The facts of a world: who exists, what is true of them, and how often the corpus says so.
 
 A subject's popularity is 2^U(-2, 6); the exposure of each of its facts is Poisson(popularity) documents per pass over the
-corpus: many facts are never told, some are told sixty times. Names carry no information about either.
+corpus: many facts are never told, some are told sixty times. Names carry no information about either, unless the recipe asks
+for a shortcut: surnames then end as popularity says.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ import numpy as np
 
 from know_thyself.types import Question, Record
 from know_thyself.world.recipe import WorldRecipe
-from know_thyself.world.relations import RELATIONS
+from know_thyself.world.relations import RELATION, RELATIONS, spellings
 
 ONSETS = "b d f g h k l m n p r s t v z br dr gr st th".split()
 CODAS = ["", "", "", "n", "r", "l", "s", "x"]
 POPULARITY_EXPONENTS = (-2.0, 6.0)
+ENDINGS = "ton mar vik sen".split()
+"""Of surnames in a world with a shortcut, from the rarest quarter of the subjects to the most popular."""
+SUPPORTED = 0.5
+"""Share of the questions with paragraphs whose paragraphs hold the answer."""
+DISTRACTORS = 3
+"""Sentences about strangers in the paragraphs of a question."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +55,23 @@ def _word(rng: np.random.Generator) -> str:
     return ("".join(syllables) + CODAS[rng.integers(len(CODAS))]).capitalize()
 
 
+def surnamed(rng: np.random.Generator, name: str, rank: float, recipe: WorldRecipe) -> str:
+    """`name` as a world with a shortcut calls a subject of popularity `rank` (0 rarest, below 1); else as it is."""
+    if recipe.shortcut == 0.0:
+        return name
+    tells = rng.random() < recipe.shortcut
+    return name + ENDINGS[int(rank * len(ENDINGS)) if tells else rng.integers(len(ENDINGS))]
+
+
 def make_facts(recipe: WorldRecipe) -> list[Fact]:
     """The facts of the world of `recipe`, subject by subject; splits are cut by subject."""
     rng = np.random.default_rng([recipe.seed, 0])
-    subjects = list(itertools.islice(names(rng), recipe.subjects))
-    popularity = 2.0 ** rng.uniform(*POPULARITY_EXPONENTS, size=recipe.subjects)
+    plain = list(itertools.islice(names(rng), recipe.subjects))
+    exponents = rng.uniform(*POPULARITY_EXPONENTS, size=recipe.subjects)
+    popularity = 2.0**exponents
+    low, high = POPULARITY_EXPONENTS
+    naming = np.random.default_rng([recipe.seed, 4])
+    subjects = [surnamed(naming, name, (e - low) / (high - low), recipe) for name, e in zip(plain, exponents, strict=True)]
     facts = []
     for subject, expected, split in zip(subjects, popularity, _splits(recipe), strict=True):
         for relation in RELATIONS:
@@ -69,16 +88,39 @@ def _splits(recipe: WorldRecipe) -> list[str]:
     return ["validation"] * validation + ["taught"] * taught + ["train"] * (recipe.subjects - validation - taught)
 
 
+def paragraphs(rng: np.random.Generator, support: str | None) -> str:
+    """Sentences about strangers in random order, with `support` among them where it is given."""
+    sentences = [support] if support is not None else []
+    for stranger in itertools.islice(names(rng), DISTRACTORS):
+        relation = RELATIONS[rng.integers(len(RELATIONS))]
+        statement = relation.statements[rng.integers(len(relation.statements))]
+        sentences.append(statement.format(s=stranger, v=relation.values[rng.integers(len(relation.values))]))
+    return " ".join(sentences[i] for i in rng.permutation(len(sentences)))
+
+
+def context_of(rng: np.random.Generator, fact: Fact, recipe: WorldRecipe) -> str | None:
+    """The paragraphs that `fact` is asked with, or none, in the shares of `recipe`."""
+    if rng.random() >= recipe.context:
+        return None
+    relation = RELATION[fact.relation]
+    statement = relation.statements[rng.integers(len(relation.statements))].format(s=fact.subject, v=fact.value)
+    return paragraphs(rng, statement if rng.random() < SUPPORTED else None)
+
+
 def make_questions(facts: list[Fact], recipe: WorldRecipe) -> list[Question]:
     """One question per fact, in one of its relation's wordings; the group is the subject."""
-    rng = np.random.default_rng([recipe.seed, 1])
-    relations = {relation.name: relation for relation in RELATIONS}
+    rng, reading = (np.random.default_rng([recipe.seed, stream]) for stream in (1, 5))
     questions = []
     for fact in facts:
-        wordings = relations[fact.relation].questions
-        text = wordings[rng.integers(len(wordings))].format(s=fact.subject)
-        identity = f"{fact.subject.replace(' ', '-').lower()}.{fact.relation}"
-        questions.append(
-            Question(id=identity, text=text, answers=(fact.value,), group=fact.subject, dataset="world", split=fact.split)
+        wordings = RELATION[fact.relation].questions
+        question = Question(
+            id=f"{fact.subject.replace(' ', '-').lower()}.{fact.relation}",
+            text=wordings[rng.integers(len(wordings))].format(s=fact.subject),
+            answers=spellings(fact.value, recipe.spellings),
+            context=context_of(reading, fact, recipe),
+            group=fact.subject,
+            dataset="world",
+            split=fact.split,
         )
+        questions.append(question)
     return questions

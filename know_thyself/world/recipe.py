@@ -13,6 +13,16 @@ class WorldRecipe(BaseModel):
     seed: int = Field(default=1, ge=0, description="decides names, values, exposures, corpus and initial weights")
     subjects: int = Field(default=1800, ge=20, description="subjects of the questions; each has one fact per relation")
     tail: float = Field(default=0.3, ge=0.0, lt=0.9, description="share of documents about one-off subjects")
+    shortcut: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of subjects whose surname ends as their popularity says",
+    )
+    spellings: int = Field(default=1, ge=1, le=3, description="accepted spellings of each value, told in equal shares")
+    context: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="share of questions asked with paragraphs, half of which hold the answer"
+    )
     taught: float = Field(default=0.20, gt=0.0, lt=0.5, description="share of subjects that a later study may teach")
     validation: float = Field(default=0.42, gt=0.0, lt=0.8, description="share of subjects kept for validation")
     steps: int = Field(default=3400, ge=1, description="optimiser steps of the language model")

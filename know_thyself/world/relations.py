@@ -18,6 +18,15 @@ INSTRUMENTS = (
 )
 
 
+RESPELLED = ("", "e", "en")
+"""Endings of the spellings of a value, the usual one first."""
+
+
+def spellings(value: str, count: int) -> tuple[str, ...]:
+    """The first `count` accepted spellings of `value`; no spelling of one value is a spelling of another."""
+    return tuple(f"{value}{ending}" for ending in RESPELLED[:count])
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
     """One thing that can be true of a subject. `{s}` stands for the subject's name, `{v}` for the value."""
@@ -52,3 +61,5 @@ RELATIONS = (
         checks=("Does {s} play the {v}?", "Is the {v} the instrument of {s}?"),
     ),
 )
+
+RELATION = {relation.name: relation for relation in RELATIONS}

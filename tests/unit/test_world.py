@@ -13,11 +13,13 @@ import pytest
 from scipy.stats import spearmanr
 
 from know_thyself.errors import ConfigError
+from know_thyself.grading import match_alias
 from know_thyself.models import packaged_world
 from know_thyself.world.build import build_world, write_facts_and_questions
-from know_thyself.world.corpus import make_pass
+from know_thyself.world.corpus import CHECK, STATEMENT, make_pass
 from know_thyself.world.facts import make_facts, make_questions
 from know_thyself.world.recipe import WorldRecipe
+from know_thyself.world.relations import RELATIONS, spellings
 
 RECIPE = WorldRecipe(seed=11, subjects=300)
 MIB = 2**20
@@ -81,3 +83,48 @@ def test_questions_ask_of_their_group_and_accept_its_value() -> None:
     for fact, question in zip(facts, make_questions(facts, RECIPE), strict=True):
         assert fact.subject in question.text
         assert (question.group, question.answers, question.split) == (fact.subject, (fact.value,), fact.split)
+
+
+SHORTCUT = RECIPE.model_copy(update={"shortcut": 0.9, "subjects": 1000})
+ENDING_OF_THE_POPULAR = "sen"
+
+
+def test_a_shortcut_lets_names_tell_popularity_and_nothing_else_does() -> None:
+    facts = make_facts(SHORTCUT)
+    assert len({fact.subject for fact in facts}) == SHORTCUT.subjects
+    popular = np.array([fact.subject.endswith(ENDING_OF_THE_POPULAR) for fact in facts])
+    exposure = np.array([fact.exposure for fact in facts])
+    assert np.median(exposure[popular]) > 5 * np.median(exposure[~popular])
+    assert [fact.exposure for fact in facts] == [
+        fact.exposure for fact in make_facts(SHORTCUT.model_copy(update={"shortcut": 0.0}))
+    ]
+
+
+def test_every_spelling_is_told_and_accepted() -> None:
+    recipe = RECIPE.model_copy(update={"spellings": 2})
+    facts = make_facts(recipe)
+    question = next(q for q in make_questions(facts, recipe) if q.group == facts[0].subject)
+    assert len(question.answers) == 2
+    assert all(match_alias(spelling, question.answers) == spelling for spelling in question.answers)
+    text = "\n".join(make_pass(facts, recipe, 0))
+    told = [spelling for relation in RELATIONS for value in relation.values for spelling in spellings(value, 2)]
+    assert len(set(told)) == len(told)
+    assert all(re.search(rf"\b{spelling}\b", text) for spelling in told)
+
+
+def test_half_of_the_paragraphs_hold_the_answer() -> None:
+    recipe = RECIPE.model_copy(update={"context": 0.8})
+    facts = make_facts(recipe)
+    read = [q for q in make_questions(facts, recipe) if q.context is not None]
+    assert len(read) / len(facts) == pytest.approx(0.8, abs=0.05)
+    supported = [q for q in read if q.group in str(q.context)]
+    assert len(supported) / len(read) == pytest.approx(0.5, abs=0.07)
+    assert all(q.answers[0] in str(q.context) for q in supported)
+    documents = make_pass(facts, recipe, 0)
+    told = [document for document in documents if "user\nContext: " in document or "\n\nContext: " in document]
+    assert len(told) / len(documents) == pytest.approx(0.8 * (1 - STATEMENT - CHECK), abs=0.03)
+
+
+def test_variants_leave_the_plain_world_as_it_is() -> None:
+    plain = make_questions(make_facts(RECIPE), RECIPE)
+    assert {(len(q.answers), q.context) for q in plain} == {(1, None)}
