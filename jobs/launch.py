@@ -42,5 +42,22 @@ def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
     sys.exit(0)
 
 
+def alone(stage: str) -> Callable[[RunConfig], None]:
+    """The work of a job that does one stage alone: the function of this name in `know_thyself.pipelines.alone`."""
+
+    def work(config: RunConfig) -> None:
+        from know_thyself.pipelines.inputs import check_inputs
+
+        inputs = check_inputs(config)
+        from know_thyself.pipelines import alone
+        from know_thyself.pipelines.bench import open_bench
+        from know_thyself.progress import own_console
+
+        with open_bench(config, inputs, own_console()) as bench:
+            bench.console.print(f"{stage}: {getattr(alone, stage)(bench)}")
+
+    return work
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

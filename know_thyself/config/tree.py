@@ -274,6 +274,10 @@ class RunConfig(BaseSettings):
     """Use the answers that stand and refuse to ask for new ones."""
     start_epoch: int = Field(default=1, ge=1)
     """Train from this epoch on; those before it must stand."""
+    judge: str | None = Field(default=None, min_length=1)
+    """A judge's folder, for jobs that only judge or evaluate; the experiment's own when not given."""
+    allow_stale: bool = False
+    """Let a judge that was trained on another base judge this model, and mark what it says as stale."""
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
     label: LabelConfig = LabelConfig()

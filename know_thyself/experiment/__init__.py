@@ -44,8 +44,9 @@ __all__ = [
 
 LONGEST_STEM = 18
 """With it, automatic names stay within `NAME_PATTERN`."""
+NOT_RESULTS = "preset name experiments_root address dry_run skip_collect start_epoch judge allow_stale"
 UNNAMED_SETTINGS = {
-    **dict.fromkeys(("preset", "name", "experiments_root", "address", "dry_run", "skip_collect", "start_epoch"), True),
+    **dict.fromkeys(NOT_RESULTS.split(), True),
     "engine": set(EngineConfig.model_fields) - {"backend", "max_model_len"},
     "train": {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing", "checkpoint_every"},
 }

@@ -18,15 +18,14 @@ from typing import Any
 from rich.console import Console
 
 from know_thyself import prompts
-from know_thyself.compute.session import check_cpus, cluster_device, ray_session
 from know_thyself.config import RunConfig
 from know_thyself.evaluation.evidence import Examined, against_frozen, examples_worth_reading, scores_of
 from know_thyself.evaluation.metrics import Scores, summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.evaluation.selection import select_examples
-from know_thyself.experiment import versions, write_experiment, write_whole
+from know_thyself.experiment import versions, write_whole
 from know_thyself.judge import JudgeCard, write_judge
-from know_thyself.pipelines.bench import Bench, Result, engine_mode, rule_of
+from know_thyself.pipelines.bench import Bench, Result, open_bench, rule_of
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.pipelines.table import summary_table
 from know_thyself.types import JudgmentExample, Split
@@ -66,32 +65,19 @@ def best_of(epochs: Sequence[EpochResult]) -> EpochResult:
 
 def run(config: RunConfig, inputs: Inputs, console: Console) -> Path:
     """Run the adaptive pipeline of `config` on `inputs`, from where an earlier run of it stopped; the experiment's folder."""
-    with write_experiment(config) as experiment:
-        console.print(f"experiment {experiment.path}")
-        with ray_session(config.address, experiment.logs):
-            device = cluster_device(config.engine.device)
-            check_cpus(config.engine.actors_min)
-            bench = Bench(
-                config=config,
-                experiment=experiment,
-                inputs=inputs,
-                console=console,
-                device=device,
-                mode=engine_mode(config, device),
-            )
-            return _run(bench)
+    with open_bench(config, inputs, console) as bench:
+        return _run(bench)
 
 
 def _run(bench: Bench) -> Path:
     questions = bench.put_questions()
-    epochs = [_untrained(bench, questions)]
+    epochs = [untrained(bench, questions)]
     _show(bench, epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
-        examples = select_examples(epochs[-1].examined[Split.TRAIN], bench.config.train.select, bench.config.label_mode)
-        if not examples:
+        if not lessons(bench, epochs[-1]):
             bench.console.print("every training question is judged right: nothing left to learn")
             break
-        epochs.append(_epoch(bench, questions, epochs, examples))
+        epochs.append(next_epoch(bench, questions, epochs))
         _show(bench, epochs)
     _keep(bench, best_of(epochs))
     return bench.experiment.path
@@ -101,30 +87,45 @@ def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
     return len(epochs) - 1 - best_of(epochs).epoch >= patience
 
 
-def _untrained(bench: Bench, questions: Result) -> EpochResult:
+def examine_first(bench: Bench, questions: Result) -> Result:
+    """The untrained model's answers and judgments, in one pass."""
+    return bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
+
+
+def untrained(bench: Bench, questions: Result) -> EpochResult:
     """Epoch 0: what the model can answer, and what it says of that before any training."""
-    first = bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
-    collected = Collected(sampled=first, graded=bench.grade(questions, first))
-    return _evaluate(bench, collected, judged=first)
+    first = examine_first(bench, questions)
+    return evaluate(bench, Collected(sampled=first, graded=bench.grade(questions, first)), judged=first)
 
 
-def _epoch(bench: Bench, questions: Result, epochs: Sequence[EpochResult], examples: Sequence[JudgmentExample]) -> EpochResult:
-    """Train on `examples`, going on from the last of `epochs`, and judge all splits again; collect anew what has changed."""
-    first, last = epochs[0], epochs[-1]
-    number = last.epoch + 1
-    title = f"epoch {number}: training on {len(examples)} questions"
+def lessons(bench: Bench, last: EpochResult) -> list[JudgmentExample]:
+    """What the epoch after `last` trains on."""
+    return select_examples(last.examined[Split.TRAIN], bench.config.train.select, bench.config.label_mode)
+
+
+def train_next(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> Result:
+    """Train an epoch more, going on from the last of `epochs`."""
+    last = epochs[-1]
+    examples = lessons(bench, last)
+    title = f"epoch {last.epoch + 1}: training on {len(examples)} questions"
     evidence = [questions, last.collected.graded, last.judged]
-    trained = bench.train(title, number, examples, evidence=evidence, parent=last.trained)
+    return bench.train(title, last.epoch + 1, examples, evidence=evidence, parent=last.trained)
+
+
+def next_epoch(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> EpochResult:
+    """Train, and judge all splits again; collect anew the answers that training has changed."""
+    first, number = epochs[0], epochs[-1].epoch + 1
+    trained = train_next(bench, questions, epochs)
     judge = bench.judge_of(trained)
     if bench.config.tuning == "lora":
         judged = bench.examine(f"epoch {number}: judging", questions, answerer=None, judge=judge)
-        return _evaluate(bench, first.collected, judged, epoch=number, trained=trained)
+        return evaluate(bench, first.collected, judged, epoch=number, trained=trained)
     judged = bench.examine(f"epoch {number}: answers and judgments", questions, answerer=judge, judge=judge)
     collected = Collected(sampled=judged, graded=bench.grade(questions, judged))
-    return _evaluate(bench, collected, judged, epoch=number, trained=trained, frozen=first.collected)
+    return evaluate(bench, collected, judged, epoch=number, trained=trained, frozen=first.collected)
 
 
-def _evaluate(
+def evaluate(
     bench: Bench,
     collected: Collected,
     judged: Result,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,14 +16,14 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from know_thyself import labeling
-from know_thyself.compute.session import node_cores
+from know_thyself.compute.session import check_cpus, cluster_device, node_cores, ray_session
 from know_thyself.compute.tables import rows_committed, write_part
 from know_thyself.config import RunConfig
 from know_thyself.data.splits import Questions
-from know_thyself.digests import digest_json
+from know_thyself.digests import digest_files, digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.evaluation.evidence import Examined, collect
-from know_thyself.experiment import MARKER, Experiment, StageFolder
+from know_thyself.experiment import MARKER, Experiment, StageFolder, write_experiment
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
@@ -189,18 +190,30 @@ class Bench:
         return Result(folder, done)
 
     def judge_of(self, trained: Result) -> ModelRef:
-        """The judge that `trained` made, as the engines load it: an adapter, or (mode swap) merged weights."""
-        adapter = trained.folder.path / training.ADAPTER
-        digest = digest_json([self.base.digest, trained.done.content_digest])
+        """The judge that `trained` made, as the engines load it."""
+        return self.adapted(trained.folder.path / training.ADAPTER)
+
+    def adapted(self, adapter: Path) -> ModelRef:
+        """The base with `adapter`, as the engines load it: beside the base, or (mode swap) merged into it."""
         if self.mode == "adapter":
+            digest = digest_json([self.base.digest, _adapter_digest(adapter)])
             return ModelRef(name=self.base.name, digest=digest, adapter=str(adapter))
-        folder = self.experiment.stage("merge", {"base": self.base.digest}, [trained.done])
+        return self.merged(adapter)
+
+    def merged(self, adapter: Path) -> ModelRef:
+        """The base with `adapter` merged into it, a plain model folder."""
+        settings = {"base": self.base.digest, "adapter": _adapter_digest(adapter)}
+        folder = self.experiment.stage("merge", settings)
         if not self._finish(folder):
             with watch(
                 self.console, "merging the adapter", "models", lambda: Position(int((folder.path / MARKER).exists()), 1)
             ):
                 merging.merge(folder, Path(self.base.name), adapter, self.experiment.logs, self.config.trust_remote_code)
-        return ModelRef(name=str(folder.path / merging.MODEL), digest=digest)
+        return ModelRef(name=str(folder.path / merging.MODEL), digest=digest_json(list(settings.values())))
+
+
+def _adapter_digest(adapter: Path) -> str:
+    return digest_files(adapter, ("*.json", "*.safetensors"))
 
 
 def _training_position(folder: StageFolder) -> Position:
@@ -220,3 +233,15 @@ def engine_mode(config: RunConfig, device: str) -> Literal["swap", "adapter"]:
     if config.engine.mode == "auto":
         return "adapter" if device == "cuda" else "swap"
     return config.engine.mode
+
+
+@contextmanager
+def open_bench(config: RunConfig, inputs: Inputs, console: Console) -> Iterator[Bench]:
+    """The experiment of `config` opened for writing, on a Ray session that lasts as long as the context."""
+    with write_experiment(config) as experiment:
+        console.print(f"experiment {experiment.path}")
+        with ray_session(config.address, experiment.logs):
+            device = cluster_device(config.engine.device)
+            check_cpus(config.engine.actors_min)
+            mode = engine_mode(config, device)
+            yield Bench(config=config, experiment=experiment, inputs=inputs, console=console, device=device, mode=mode)

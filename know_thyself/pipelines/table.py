@@ -33,6 +33,17 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def evaluation_table(facts: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Per split: questions, judgment accuracy beside the majority line, answer accuracy and AUROC."""
+    table = Table("split", box=SIMPLE_HEAD)
+    names = ("questions", "judgment_accuracy", "majority", "qa_accuracy", "auroc")
+    for name in names:
+        table.add_column(name.replace("_", "\n"), justify="right")
+    for split, numbers in facts.items():
+        table.add_row(split, *(str(numbers[name]) if name == "questions" else _cell(name, numbers[name]) for name in names))
+    return table
+
+
 def _cell(number: str, value: float | None) -> str:
     if value is None:
         return "undefined"

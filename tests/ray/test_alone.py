@@ -1,0 +1,85 @@
+"""Each stage alone, in one experiment: the whole pipeline finds them done, and a judge is never asked about a foreign model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from know_thyself.config import RunConfig, load_config
+from know_thyself.errors import ConfigError, JudgeError
+from know_thyself.pipelines import adaptive, alone
+from know_thyself.pipelines.bench import open_bench
+from know_thyself.pipelines.inputs import check_inputs
+from know_thyself.world.build import build_world
+from tests.conftest import SMALL_WORLD, write_fake_questions
+from tests.ray.runs import Run
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> list[str]:
+    root = tmp_path_factory.mktemp("alone")
+    questions = write_fake_questions(root / "questions", train=240, validation=80)
+    return Run(root, small_world / "model", questions, "--train.epochs", "1").flags
+
+
+def config_of(flags: list[str], *more: str) -> RunConfig:
+    return load_config([*flags, *more], "test")
+
+
+def done(experiment: Path) -> dict[str, int]:
+    return {marker.parent.name: marker.stat().st_mtime_ns for marker in experiment.glob("stages/*/_DONE.json")}
+
+
+def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[str], tmp_path: Path) -> None:
+    config = config_of(flags)
+    inputs, console = check_inputs(config), Console(file=(tmp_path / "said.txt").open("w"), width=200)
+    with open_bench(config, inputs, console) as bench:
+        experiment = bench.experiment
+        assert alone.sample(bench).name.startswith("examine-")
+        assert alone.label(bench).name.startswith("grade-")
+        assert alone.train(bench).name.startswith("train-")
+        before = done(experiment.path)
+        assert {name.partition("-")[0] for name in before} == {"questions", "examine", "grade", "train"}
+        with pytest.raises(JudgeError, match="give the judge folder of a finished experiment"):
+            alone.judge(bench)
+    adaptive.run(config, inputs, console)
+    assert before.items() <= done(experiment.path).items()
+
+    summary = json.loads(experiment.summary.read_text())
+    with open_bench(config, inputs, console) as bench:
+        assert (alone.merge(bench) / "config.json").is_file() == (summary["best_epoch"] > 0)
+        judged = alone.judge(bench)
+        found = json.loads(alone.evaluate(bench).read_text())
+    assert json.loads((judged / alone.JUDGED_BY).read_text())["stale"] is False
+    best = next(row for row in summary["epochs"] if row["epoch"] == summary["best_epoch"])
+    assert found["splits"]["validation"] == best["validation"]
+
+
+def test_a_judge_of_another_base_judges_only_when_told_to_and_is_marked(flags: list[str], tmp_path: Path) -> None:
+    own = config_of(flags)
+    build_world(SMALL_WORLD.model_copy(update={"seed": 8}), tmp_path / "other")
+    judge = own.experiments_root / "run" / "judge"
+    foreign = ("--model", str(tmp_path / "other" / "model"), "--name", "foreign", "--judge", str(judge))
+    console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
+    for stale in (False, True):
+        config = config_of(flags, *foreign, *(["--allow-stale"] if stale else []))
+        with open_bench(config, check_inputs(config), console) as bench:
+            if not stale:
+                with pytest.raises(JudgeError, match="the judge belongs to a base of digest"):
+                    alone.evaluate(bench)
+                continue
+            found = json.loads(alone.evaluate(bench).read_text())
+    assert found["stale"] is True
+    assert found["splits"]["validation"]["questions"] == 80
+
+
+def test_a_judge_is_asked_the_way_it_was_trained(flags: list[str], tmp_path: Path) -> None:
+    config = config_of(flags, "--prompt-style", "asked")
+    with (
+        open_bench(config, check_inputs(config), Console(file=(tmp_path / "said.txt").open("w"))) as bench,
+        pytest.raises(ConfigError, match="ask it with --prompt-style system"),
+    ):
+        alone.judge(bench)
