@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -74,9 +74,8 @@ def _chatter_to(log: Path) -> Iterator[None]:
     handler = logging.FileHandler(log)
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    with streams_to(log), _into(handler):
+    with closing(handler), streams_to(log), _into(handler):
         yield
-    handler.close()
 
 
 @contextmanager

@@ -127,7 +127,9 @@ def run_table_stage(
 
 
 def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows: int, columns: list[str] | None) -> None:
-    dataset = ray.data.read_parquet([str(part) for part in source.tables()], columns=columns)
+    dataset = ray.data.read_parquet([str(part) for part in source.tables()])
+    if columns is not None:
+        dataset = dataset.select_columns(columns)
     dataset = dataset.repartition(target_num_rows_per_block=block_rows).map_batches(
         workers.worker,
         fn_constructor_kwargs=dict(workers.arguments),
@@ -137,13 +139,10 @@ def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows:
         zero_copy_batch=True,
         num_cpus=workers.num_cpus,
         num_gpus=workers.num_gpus,
-        ray_remote_args_fn=_patience,
+        max_restarts=RESTARTS,
+        max_task_retries=RETRIES,
     )
     dataset.write_parquet(str(folder.path), filename_provider=_PartNames())
-
-
-def _patience() -> dict[str, int]:
-    return {"max_restarts": RESTARTS, "max_task_retries": RETRIES}
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,13 +30,19 @@ def config_of(flags: list[str], *more: str) -> RunConfig:
     return load_config([*flags, *more], "test")
 
 
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[Console]:
+    with (tmp_path / "said.txt").open("w") as file:
+        yield Console(file=file, width=200)
+
+
 def done(experiment: Path) -> dict[str, int]:
     return {marker.parent.name: marker.stat().st_mtime_ns for marker in experiment.glob("stages/*/_DONE.json")}
 
 
-def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[str], tmp_path: Path) -> None:
+def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[str], console: Console) -> None:
     config = config_of(flags)
-    inputs, console = check_inputs(config), Console(file=(tmp_path / "said.txt").open("w"), width=200)
+    inputs = check_inputs(config)
     with open_bench(config, inputs, console) as bench:
         experiment = bench.experiment
         assert alone.sample(bench).name.startswith("examine-")
@@ -58,12 +65,13 @@ def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[s
     assert found["splits"]["validation"] == best["validation"]
 
 
-def test_a_judge_of_another_base_judges_only_when_told_to_and_is_marked(flags: list[str], tmp_path: Path) -> None:
+def test_a_judge_of_another_base_judges_only_when_told_to_and_is_marked(
+    flags: list[str], console: Console, tmp_path: Path
+) -> None:
     own = config_of(flags)
     build_world(SMALL_WORLD.model_copy(update={"seed": 8}), tmp_path / "other")
     judge = own.experiments_root / "run" / "judge"
     foreign = ("--model", str(tmp_path / "other" / "model"), "--name", "foreign", "--judge", str(judge))
-    console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
     for stale in (False, True):
         config = config_of(flags, *foreign, *(["--allow-stale"] if stale else []))
         with open_bench(config, check_inputs(config), console) as bench:
@@ -76,10 +84,10 @@ def test_a_judge_of_another_base_judges_only_when_told_to_and_is_marked(flags: l
     assert found["splits"]["validation"]["questions"] == 80
 
 
-def test_a_judge_is_asked_the_way_it_was_trained(flags: list[str], tmp_path: Path) -> None:
+def test_a_judge_is_asked_the_way_it_was_trained(flags: list[str], console: Console) -> None:
     config = config_of(flags, "--prompt-style", "asked")
     with (
-        open_bench(config, check_inputs(config), Console(file=(tmp_path / "said.txt").open("w"))) as bench,
+        open_bench(config, check_inputs(config), console) as bench,
         pytest.raises(ConfigError, match="ask it with --prompt-style system"),
     ):
         alone.judge(bench)
