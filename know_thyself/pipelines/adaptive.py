@@ -18,12 +18,15 @@ from rich.console import Console
 from know_thyself import prompts
 from know_thyself.compute.session import check_cpus, cluster_device, ray_session
 from know_thyself.config import RunConfig
-from know_thyself.evaluation.evidence import Examined, examples_worth_reading, scores_of
-from know_thyself.evaluation.metrics import Scores, summarize
+from know_thyself.evaluation.calibration import ClassMap
+from know_thyself.evaluation.evidence import Examined, examples_worth_reading, fit_calibration, scores_of
+from know_thyself.evaluation.metrics.scores import Scores
+from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.evaluation.selection import select_examples
 from know_thyself.experiment import versions, write_experiment, write_whole
 from know_thyself.judge import JudgeCard, write_judge
+from know_thyself.labeling import TargetRule
 from know_thyself.pipelines.bench import Bench, Result, engine_mode, rule_of
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.pipelines.table import summary_table
@@ -42,19 +45,23 @@ class Ground:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """One epoch: what was trained (nothing in epoch 0), the judgments, and what they are worth on each split."""
+    """One epoch: what was trained (nothing in epoch 0), the judgments, and what they are worth on each split.
+
+    `class_map` is fitted on this epoch's calibration questions; a binary judge has none.
+    """
 
     epoch: int
     trained: Result | None
     examined: Mapping[Split, Sequence[Examined]]
     judged: Result
+    class_map: ClassMap | None
     scores: Mapping[str, Scores]
     facts: Mapping[str, Mapping[str, Any]]
 
     @property
     def dev_loss(self) -> float:
-        """Log loss on dev, infinite where undefined: what the epoch is chosen by."""
-        loss = self.facts[Split.DEV]["log_loss"]
+        """Loss of the verdict words on dev (of two verdicts the log loss), infinite where undefined: it chooses the epoch."""
+        loss = self.facts[Split.DEV]["verdict_loss"]
         return float("inf") if loss is None else float(loss)
 
 
@@ -86,9 +93,10 @@ def _run(bench: Bench) -> Path:
     first = bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
     ground = Ground(questions=questions, first=first, graded=bench.grade(questions, first))
     epochs = [_evaluate(bench, ground, 0, None, first)]
+    targets = _targets(bench.config, epochs[0])
     _show(bench, ground, epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
-        examples = select_examples(epochs[-1].examined[Split.TRAIN], bench.config.train.select, bench.config.label_mode)
+        examples = select_examples(epochs[-1].examined[Split.TRAIN], bench.config.train.select, targets)
         if not examples:
             bench.console.print("every training question is judged right: nothing left to learn")
             break
@@ -96,6 +104,12 @@ def _run(bench: Bench) -> Path:
         _show(bench, ground, epochs)
     _keep(bench, best_of(epochs))
     return bench.experiment.path
+
+
+def _targets(config: RunConfig, first: EpochResult) -> TargetRule:
+    """What examples teach in all epochs, by the counts of the training questions at the start."""
+    labels = [examined.label for examined in first.examined[Split.TRAIN]]
+    return TargetRule.fit(labels, config.label_mode, config.train.target, rule_of(config))
 
 
 def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
@@ -114,13 +128,17 @@ def _epoch(bench: Bench, ground: Ground, last: EpochResult, examples: Sequence[J
 
 
 def _evaluate(bench: Bench, ground: Ground, epoch: int, trained: Result | None, judged: Result) -> EpochResult:
-    scores, facts = {}, {}
+    mode = bench.config.label_mode
     by_split = bench.collect(ground.graded, judged)
+    class_map = fit_calibration(by_split[Split.CALIBRATION], mode)
+    scores, facts = {}, {}
     for split, examined in by_split.items():
-        scores[str(split)] = scores_of(examined, bench.config.label_mode)
+        scores[str(split)] = scores_of(examined, mode, class_map)
         dropped = len(bench.questions.of(split)) - len(examined)
         facts[str(split)] = summarize(scores[str(split)], dropped, seed=bench.config.seed)
-    return EpochResult(epoch=epoch, trained=trained, examined=by_split, judged=judged, scores=scores, facts=facts)
+    return EpochResult(
+        epoch=epoch, trained=trained, examined=by_split, judged=judged, class_map=class_map, scores=scores, facts=facts
+    )
 
 
 def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
@@ -176,6 +194,7 @@ def _keep(bench: Bench, best: EpochResult) -> None:
         event=rule_of(config).event(config.label_mode),
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),
+        calibration=best.class_map,
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path / training.ADAPTER if best.trained else None)
     bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}")
