@@ -6,8 +6,8 @@ A judge of three verdicts says P(can), P(uncertain) and P(cannot); a `ClassMap` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.optimize import lsq_linear
@@ -34,15 +34,13 @@ class ClassMap:
     def __post_init__(self) -> None:
         if not all(0 <= weight <= 1 for weight in self.weights):
             raise ValueError(f"weights {self.weights} are no shares: fit them again")
-        content = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.id != _identity(**content):
+        if self.id != _identity(self.weights, self.fitted_on, self.n):
             raise ValueError(f"calibration {self.id} has other weights than it was fitted with: restore it, or fit it again")
 
     @classmethod
     def of(cls, weights: Sequence[float], fitted_on: str, n: int) -> Self:
         """The map of these weights, under its id."""
-        content = {"weights": tuple(weights), "fitted_on": fitted_on, "n": n}
-        return cls(id=_identity(**content), **content)
+        return cls(id=_identity(weights, fitted_on, n), weights=tuple(weights), fitted_on=fitted_on, n=n)
 
     def forecast(self, probabilities: Floats) -> Floats:
         """p_correct `[questions]` of `probabilities` `[questions, verdicts]`, whose rows sum to 1."""
@@ -51,7 +49,7 @@ class ClassMap:
         return expected
 
 
-def _identity(weights: Sequence[float], fitted_on: str, n: int, **_: Any) -> str:
+def _identity(weights: Sequence[float], fitted_on: str, n: int) -> str:
     return digest_json({"map": "classes", "weights": list(weights), "fitted_on": fitted_on, "n": n})[:SHORT]
 
 

@@ -23,7 +23,7 @@ def select_examples(
     """The training examples of an epoch, from the last epoch's judgments; none when nothing was wrong."""
     chosen = [e for e in examined if select != "wrong" or _is_wrong(e, targets)]
     taught = [targets.target(e.label) for e in chosen]
-    weights = _loss_weights(chosen, taught) if select == "weighted" else np.ones(len(chosen))
+    weights = _loss_weights(chosen, taught) if select == "weighted" and chosen else np.ones(len(chosen))
     return [
         JudgmentExample(question_id=e.question.id, target=target, weight=float(weight))
         for e, target, weight in zip(chosen, taught, weights, strict=True)
@@ -39,6 +39,6 @@ def _loss_weights(examined: Sequence[Examined], taught: Sequence[tuple[float, ..
     """`REPLAY` plus a share proportional to each example's cross-entropy above the least its target allows."""
     target = np.array(taught)
     claimed = np.clip([e.judgment.probabilities for e in examined], CLIP, 1.0)
-    divergence = np.sum(target * (np.log(np.clip(target, CLIP, 1.0)) - np.log(claimed)), axis=-1).clip(min=0.0)
-    mean = divergence.mean() if len(divergence) else 0.0
+    divergence = np.sum(target * (np.log(np.clip(target, CLIP, 1.0)) - np.log(claimed)), axis=1).clip(min=0.0)
+    mean = divergence.mean()
     return REPLAY + (1.0 - REPLAY) * (divergence / mean if mean > 0 else np.ones(len(examined)))

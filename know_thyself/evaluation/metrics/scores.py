@@ -58,6 +58,7 @@ class Scores:
 
     def _possible(self) -> NDArray[np.bool_]:
         """Whether each row can be."""
+        possible: NDArray[np.bool_]
         possible = (self.num_graded >= 1) & (self.num_correct >= 0) & (self.num_correct <= self.num_graded)
         possible &= np.isfinite(self.mass)
         for index in (self.ability, self.verdict):

@@ -99,10 +99,9 @@ def _chosen_label(report: Report) -> str:
 
 def _judges(report: Report) -> list[tuple[str, Facts]]:
     """Title and validation numbers of the untrained and of the chosen judge, as far as they judged; one where they are one."""
-    found = {
-        title: _facts(report, epoch) for title, epoch in {"untrained": 0, _chosen_label(report): report.best_epoch}.items()
-    }
-    return [(title, facts) for title, facts in found.items() if facts is not None]
+    epochs = {"untrained": 0, _chosen_label(report): report.best_epoch}
+    found = [(title, _facts(report, epoch)) for title, epoch in epochs.items()]
+    return [(title, facts) for title, facts in found if facts is not None]
 
 
 def _epochs(report: Report) -> list[dict[str, Any]]:
@@ -117,9 +116,8 @@ def _epochs(report: Report) -> list[dict[str, Any]]:
 
 def _numbers(before: Facts | None, after: Facts | None) -> list[tuple[str, str, str, str]]:
     """Name, untrained, chosen and meaning of every number on the validation questions that the label mode has."""
-    known = {
-        key: words for key, words in LEGEND.items() if any(facts is not None and key in facts for facts in (before, after))
-    }
+    measured = [facts for facts in (before, after) if facts is not None]
+    known = {key: words for key, words in LEGEND.items() if any(key in facts for facts in measured)}
     shown = [tuple("not judged" if facts is None else number(facts, key) for facts in (before, after)) for key in known]
     return [(name, old, new, meaning) for (name, meaning), (old, new) in zip(known.values(), shown, strict=True)]
 
@@ -142,8 +140,8 @@ def _figures(report: Report) -> list[tuple[str, Markup | None, str]]:
         (
             "Answering only the surest questions (risk and coverage)",
             plots.risk_coverage_svg(curves),
-            "The share of wrong trials as more questions are answered, highest forecast first. Random: no judge at all. Oracle: a judge "
-            "that knows how every trial came out; no judge can do better.",
+            "The share of wrong trials as more questions are answered, highest forecast first. Random: no judge at all. "
+            "Oracle: a judge that knows how every trial came out; no judge can do better.",
         ),
     ]
     return [(title, None if svg is None else Markup(svg), caption) for title, svg, caption in drawings]

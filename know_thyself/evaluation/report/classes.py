@@ -13,13 +13,13 @@ from know_thyself.types import LabelMode
 class Cell(NamedTuple):
     """A number of questions, and its share of the row (0..1; None of an empty one)."""
 
-    count: int
+    size: int
     share: float | None
 
     @property
     def text(self) -> str:
         """As shown: `25 (50.0 %)`."""
-        return f"{self.count:,}" if self.share is None else f"{self.count:,} ({percent(self.share)})"
+        return f"{self.size:,}" if self.share is None else f"{self.size:,} ({percent(self.share)})"
 
 
 class ConfusionTable(NamedTuple):
@@ -46,7 +46,7 @@ def confusion_table(title: str, facts: Facts, classes: Sequence[str]) -> Confusi
 def distribution(judges: Sequence[tuple[str, Facts]], classes: Sequence[str]) -> list[tuple[str, list[Cell]]]:
     """How often each class was measured and how often each of `judges` claimed it: a title and a cell per class.
 
-    The judges judged the same questions, but for what the one or the other could not judge; what was measured is told of the last.
+    The judges judged the same questions, but for what one of them could not judge; what was measured is told of the last.
     """
     if not judges:
         return []

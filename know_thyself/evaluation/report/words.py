@@ -37,8 +37,8 @@ LEGEND = {
     ),
     "quadratic_kappa": (
         "Kappa, quadratic",
-        "Agreement beyond chance on the scale can, uncertain, cannot; taking can for cannot weighs four times as much as missing "
-        "by one class. 1 is perfect, 0 is chance.",
+        "Agreement beyond chance on the scale can, uncertain, cannot; taking can for cannot weighs four times as much as "
+        "missing by one class. 1 is perfect, 0 is chance.",
     ),
     "class_distance": ("Class distance", "By how many classes the verdict misses, on average. 0 is perfect, 2 the worst."),
     "ranked_probability": (
@@ -63,8 +63,9 @@ LEGEND = {
     "auroc_cannot": ("AUROC, cannot", "The same for the class cannot and its own probability."),
     "ece": (
         "Calibration error (ECE)",
-        "How far the forecast is from the share of right trials, on average over ten bins. The forecast is, of two verdicts, the "
-        "confidence as it stands; of three, the accuracy to expect of their probabilities, fitted on the calibration questions.",
+        "How far the forecast is from the share of right trials, on average over ten bins. The forecast is, of two verdicts, "
+        "the confidence as it stands; of three, the accuracy that their probabilities let expect, by a map fitted on the "
+        "calibration questions.",
     ),
     "ece_band": (
         "Calibration band",
