@@ -57,7 +57,7 @@ def simulated(num_questions: int, seed: int, noise: float = 0.3) -> Scores:
 
 
 def simulated_ternary(num_questions: int, seed: int, noise: float = 0.15) -> Scores:
-    """The same for a judge of three verdicts, who forecasts the accuracy it sees and claims what two trials of it would show."""
+    """The same for a judge of three verdicts, who forecasts what it sees and claims what two trials would show."""
     rng = np.random.default_rng(seed)
     truth = rng.beta(0.6, 0.6, num_questions)
     seen = np.clip(truth + rng.normal(0, noise, num_questions), 0.01, 0.99)

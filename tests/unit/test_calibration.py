@@ -43,7 +43,7 @@ def test_weights_stop_at_their_bounds_where_the_best_line_would_not() -> None:
     seed=st.integers(0, 50),
     other=arrays(np.float64, 3, elements=st.floats(0, 1)),
 )
-def test_no_other_weights_in_range_come_nearer(outcome: np.ndarray, seed: int, other: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_no_other_weights_in_range_come_nearer(outcome: np.ndarray, seed: int, other: np.ndarray) -> None:
     probabilities = shares(12, seed)
     found = fit_class_map(probabilities, outcome)
     assert found is not None

@@ -89,7 +89,7 @@ THREE = [(5, CAN), (5, UNSURE), (3, UNSURE), (3, CAN), (0, CANNOT), (0, CAN)]
 def test_of_three_verdicts_wrong_is_any_but_the_class() -> None:
     cases = of_three(*THREE)
     for kind in ("soft", "hard"):
-        targets = targets_of(cases, LabelMode.UNCERTAINTY, kind)  # type: ignore[arg-type]  # the two kinds
+        targets = targets_of(cases, LabelMode.UNCERTAINTY, kind)
         assert list(chosen(cases, "wrong", targets)) == ["q1", "q3", "q5"]
         assert list(chosen(cases, "all", targets)) == [f"q{i}" for i in range(6)]
 

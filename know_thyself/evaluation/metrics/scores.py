@@ -58,7 +58,6 @@ class Scores:
 
     def _possible(self) -> NDArray[np.bool_]:
         """Whether each row can be."""
-        possible: NDArray[np.bool_]
         possible = (self.num_graded >= 1) & (self.num_correct >= 0) & (self.num_correct <= self.num_graded)
         possible &= np.isfinite(self.mass)
         for index in (self.ability, self.verdict):
@@ -67,7 +66,7 @@ class Scores:
             possible &= ((shares >= 0) & (shares <= 1)).all(axis=1) & np.isclose(shares.sum(axis=1), 1)
         if self.forecast is not None:
             possible &= (self.forecast >= 0) & (self.forecast <= 1)
-        return possible
+        return np.asarray(possible, dtype=np.bool_)
 
     @property
     def accuracy(self) -> Floats:
