@@ -46,7 +46,7 @@ def report_of(mode: str, made: Sequence[Scores], best_epoch: int) -> Report:
         question=HOSTILE, answers=["Ada & Bob"], trials=["", HOSTILE, "\ud800"], confidence=0.93, num_correct=0, num_graded=5
     )
     return Report(
-        name="tiny_world_binary_lora_0123456789ab",
+        name=f"tiny_world_{mode}_lora_0123456789ab",
         summary={
             "model": "tiny",
             "dataset": "world",
@@ -134,6 +134,10 @@ def test_ids_of_the_figures_are_unique_and_their_references_resolve(improved: st
     assert set(re.findall(r'(?:href="|url\()#([^")]*)', improved)) <= set(ids)
 
 
+def shown(count: int, total: int) -> str:
+    return f'{count} <span class="quiet">{100 * count / total:.1f} %</span>'
+
+
 def test_three_verdicts_are_told_apart_on_the_page() -> None:
     report = report_of("uncertainty", [simulated_ternary(300, seed, noise) for seed, noise in ((1, 0.5), (1, 0.1))], 1)
     text = render(report)
@@ -144,10 +148,10 @@ def test_three_verdicts_are_told_apart_on_the_page() -> None:
     facts = report.summary["epochs"][1]["validation"]
     for row in facts["confusion"]:
         for count in row:
-            assert f">{count} ({100 * count / sum(row):.1f} %)</td>" in text
+            assert f">{shown(count, sum(row))}</td>" in text
         assert f"<td>{sum(row)}</td>" in text
     claimed = [sum(column) for column in zip(*facts["confusion"], strict=True)]
-    shares = "".join(f"<td>{count} ({100 * count / 300:.1f} %)</td>" for count in claimed)
+    shares = "".join(f"<td>{shown(count, 300)}</td>" for count in claimed)
     assert f'<th scope="row">claimed, epoch 1</th>{shares}' in text
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from know_thyself.evaluation.metrics.discrimination import Gain, auroc_gain
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.report.classes import class_names, confusion_table, distribution
-from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number
+from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number, percent
 from know_thyself.types import Split
 
 TABLE_SPLITS = (Split.TRAIN, Split.DEV, Split.VALIDATION)
@@ -71,6 +71,7 @@ def render(report: Report) -> str:
         chosen_label=_chosen_label(report),
         figures=_figures(report),
         classes=classes,
+        percent=percent,
         confusions=[confusion_table(title, facts, classes) for title, facts in judges],
         distribution=distribution(judges, classes),
         config=list(_flat(report.config)),

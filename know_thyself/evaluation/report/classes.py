@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from know_thyself.evaluation.report.words import Facts, percent
+from know_thyself.evaluation.report.words import Facts
 from know_thyself.prompts import VERDICT_WORDS
 from know_thyself.types import LabelMode
 
@@ -15,11 +15,6 @@ class Cell(NamedTuple):
 
     size: int
     share: float | None
-
-    @property
-    def text(self) -> str:
-        """As shown: `25 (50.0 %)`."""
-        return f"{self.size:,}" if self.share is None else f"{self.size:,} ({percent(self.share)})"
 
 
 class ConfusionTable(NamedTuple):
