@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM
 from know_thyself import prompts
 from know_thyself.config import RunConfig, load_config
 from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.evaluation.metrics import auroc
+from know_thyself.evaluation.metrics.discrimination import auroc
 from know_thyself.experiment import Experiment
 from know_thyself.models import resolve_model
 from know_thyself.pipelines import adaptive

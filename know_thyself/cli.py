@@ -59,6 +59,8 @@ def ask(
             opinion = judge.judge([question])[0]
             reply = judge.answer([question])[0] if answer else None
     print(f"{opinion.verdict}: P({opinion.event}) = {opinion.confidence:.2f}, not calibrated")
+    if opinion.p_correct is not None:
+        print(f"right answers to expect: {opinion.p_correct:.0%}")
     if reply is not None:
         print(f"answer: {reply}")
 

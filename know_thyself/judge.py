@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from know_thyself.digests import digest_file
 from know_thyself.errors import JudgeError
+from know_thyself.evaluation.calibration import ClassMap
 from know_thyself.experiment import storing, write_whole
 from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
@@ -48,7 +49,7 @@ class JudgeCard(BaseModel):
     event: str
     label_rule: str
     decoding: dict[str, Any]
-    calibration: dict[str, Any] | None = None
+    calibration: ClassMap | None = None
     files: dict[str, str] = {}
 
 

@@ -8,6 +8,7 @@ that the weights in use decide. Same question, seed and weights: same output, wh
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import signal
 import time
@@ -70,7 +71,7 @@ class FakeEngine:
             question = _asked(chat)
             noise = _unit("noise", question, self._model.digest)
             can = 0.02 + 0.96 * (0.5 * knows(question) + 0.5 * noise)
-            row[:] = np.log([can, *[(1 - can) / (len(words) - 1)] * (len(words) - 1)])
+            row[:] = np.log(_spread(can, len(words)))
         return read
 
     def _reply(self, question: str, seed: int) -> Reply:
@@ -83,6 +84,12 @@ class FakeEngine:
             Path(self._order).unlink(missing_ok=True)
         if is_ordered or any(_asked(chat) == self._poison for chat in chats):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _spread(can: float, num_words: int) -> list[float]:
+    """Shares of the words, from most able to least, of one who is so sure: binomial, so that the middle word is for halves."""
+    last = num_words - 1
+    return [math.comb(last, place) * can ** (last - place) * (1 - can) ** place for place in range(num_words)]
 
 
 def _asked(chat: Chat) -> str:

@@ -21,12 +21,16 @@ from know_thyself.types import ModelRef, Question, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """What the judge says of one question. `confidence` is P(`event`) as read, not calibrated."""
+    """What the judge says of one question. `confidence` is P(`event`) as read, not calibrated.
+
+    `p_correct` is the accuracy to expect, None of a judge that was not calibrated.
+    """
 
     question: str
     verdict: Verdict
     confidence: float
     event: str
+    p_correct: float | None
 
 
 class LocalJudge:
@@ -76,14 +80,16 @@ class LocalJudge:
         if not np.isfinite(read).all():
             raise ValueError("a question is too long for the engine: raise max-model-len or shorten it")
         shares = verdict_shares(read)
+        expected = card.calibration.forecast(shares).tolist() if card.calibration else [None] * len(texts)
         return [
             Opinion(
                 question=text,
                 verdict=prompts.read_verdict(row.tolist(), card.label_mode),
                 confidence=labeling.confidence(row.tolist(), card.label_mode),
                 event=card.event,
+                p_correct=p_correct,
             )
-            for text, row in zip(texts, shares, strict=True)
+            for text, row, p_correct in zip(texts, shares, expected, strict=True)
         ]
 
     def answer(self, texts: Sequence[str]) -> list[str]:

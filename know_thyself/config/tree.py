@@ -295,10 +295,19 @@ class RunConfig(BaseSettings):
                 f"engine.max-model-len={self.engine.max_model_len}: lower the first or raise the second"
             )
         if self.label_mode is LabelMode.UNCERTAINTY:
-            if self.sampling.num_trials < 2:
-                raise ValueError('num-trials=1 cannot yield "uncertain": use 2 or more, or --label-mode binary')
-            raise ValueError("label-mode=uncertainty cannot be trained in this version: use --label-mode binary")
+            self._check_uncertain()
         return self
+
+    def _check_uncertain(self) -> None:
+        """Raise `ValueError` unless some number of right trials is labelled uncertain."""
+        trials, label = self.sampling.num_trials, self.label
+        if trials < 2:
+            raise ValueError('num-trials=1 cannot yield "uncertain": use 2 or more, or --label-mode binary')
+        if not any(label.uncertain_at <= right / trials < label.can_at for right in range(trials + 1)):
+            raise ValueError(
+                f'label.uncertain-at={label.uncertain_at} and label.can-at={label.can_at} leave no "uncertain" in '
+                f"num-trials={trials}: widen the gap, or use --label-mode binary"
+            )
 
     @classmethod
     def settings_customise_sources(

@@ -11,9 +11,12 @@ import pyarrow as pa
 
 from know_thyself import labeling, prompts
 from know_thyself.evaluation.bootstrap import mean_interval
-from know_thyself.evaluation.metrics import Scores, summarize
+from know_thyself.evaluation.calibration import ClassMap, fit_class_map
+from know_thyself.evaluation.metrics.scores import Floats, Scores
+from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.labeling import AbilityRule
-from know_thyself.types import AbilityLabel, Judgment, LabelMode, Question, Verdict
+from know_thyself.prompts import VERDICT_WORDS
+from know_thyself.types import AbilityLabel, Judgment, LabelMode, Question
 
 SHOWN = 8
 """Examples of each kind that a report shows."""
@@ -61,17 +64,30 @@ def _judgment(read: dict[str, Any], mode: LabelMode) -> Judgment:
     )
 
 
-def scores_of(examined: Sequence[Examined], mode: LabelMode) -> Scores:
-    """`examined` as the columns that metrics are computed from."""
+def fit_calibration(examined: Sequence[Examined], mode: LabelMode) -> ClassMap | None:
+    """The map from three verdicts to p_correct, fitted on `examined`, the calibration questions; None without any.
+
+    None of two verdicts as well: their confidence is a forecast of k/n as it is read.
+    """
+    if mode is LabelMode.BINARY:
+        return None
+    return fit_class_map(_probabilities(examined, mode), np.array([e.label.accuracy for e in examined], dtype=np.float64))
+
+
+def scores_of(examined: Sequence[Examined], mode: LabelMode, class_map: ClassMap | None) -> Scores:
+    """`examined` as the columns that metrics are computed from, its forecasts by the `class_map` of three verdicts."""
+    verdicts = list(VERDICT_WORDS[mode])
+    probabilities = _probabilities(examined, mode)
     return Scores(
+        classes=tuple(str(verdict) for verdict in verdicts),
         group=np.array([e.question.group for e in examined], dtype=np.str_),
         num_correct=np.array([e.label.num_correct for e in examined], dtype=np.int64),
         num_graded=np.array([e.label.num_graded for e in examined], dtype=np.int64),
-        confidence=np.array([e.judgment.confidence for e in examined], dtype=np.float64),
-        says_can=np.array([e.judgment.verdict is not Verdict.CANNOT for e in examined], dtype=np.bool_),
-        is_can=np.array(
-            [labeling.expected_verdict(e.label.ability, mode) is not Verdict.CANNOT for e in examined], dtype=np.bool_
-        ),
+        ability=np.array([verdicts.index(labeling.expected_verdict(e.label.ability, mode)) for e in examined], dtype=np.int64),
+        verdict=np.array([verdicts.index(e.judgment.verdict) for e in examined], dtype=np.int64),
+        probabilities=probabilities,
+        owed=_rows([labeling.owed_shares(e.label, mode) for e in examined], mode),
+        forecast=_forecast(probabilities, mode, class_map),
         mass=np.array([e.judgment.mass for e in examined], dtype=np.float64),
     )
 
@@ -87,7 +103,7 @@ def against_frozen(now: Sequence[Examined], frozen: Sequence[Examined], mode: La
     change = np.array([e.label.accuracy - first[e.question.id] for e in both])
     group = np.array([e.question.group for e in both], dtype=np.str_)
     low, high = mean_interval(change, group, seed=seed) or (None, None)
-    facts = summarize(scores_of(frozen, mode), 0, seed=seed)
+    facts = summarize(scores_of(frozen, mode, class_map=None), 0, seed=seed)
     kept = ("judgment_accuracy", "auroc", "auroc_low", "auroc_high")
     return {
         "qa_change": float(change.mean()) if len(change) else None,
@@ -95,6 +111,21 @@ def against_frozen(now: Sequence[Examined], frozen: Sequence[Examined], mode: La
         "qa_change_high": high,
         **{f"{name}_frozen": facts[name] for name in kept},
     }
+
+
+def _forecast(probabilities: Floats, mode: LabelMode, class_map: ClassMap | None) -> Floats | None:
+    if mode is LabelMode.BINARY:
+        return probabilities[:, 0]
+    return class_map.forecast(probabilities) if class_map is not None else None
+
+
+def _probabilities(examined: Sequence[Examined], mode: LabelMode) -> Floats:
+    return _rows([e.judgment.probabilities for e in examined], mode)
+
+
+def _rows(shares: Sequence[tuple[float, ...]], mode: LabelMode) -> Floats:
+    """`shares` as an array `[questions, verdicts]`, also of no questions."""
+    return np.array(shares, dtype=np.float64).reshape(len(shares), len(VERDICT_WORDS[mode]))
 
 
 def examples_worth_reading(examined: Sequence[Examined], trials: pa.Table) -> dict[str, list[Any]]:

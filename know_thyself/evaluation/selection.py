@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from know_thyself.evaluation.evidence import Examined
-from know_thyself.labeling import expected_verdict, soft_target
-from know_thyself.types import JudgmentExample, LabelMode
+from know_thyself.labeling import TargetRule, expected_verdict
+from know_thyself.types import JudgmentExample
 
 REPLAY = 0.5
 """Weight that every example keeps when weighted by loss; the rest follows its share of the loss. The mean weight is 1."""
@@ -17,20 +18,26 @@ CLIP = 1e-6
 
 
 def select_examples(
-    examined: Sequence[Examined], select: Literal["wrong", "all", "weighted"], mode: LabelMode
+    examined: Sequence[Examined], select: Literal["wrong", "all", "weighted"], targets: TargetRule
 ) -> list[JudgmentExample]:
-    """The training examples of an epoch, from the last epoch's judgments, with soft targets; none when nothing was wrong."""
-    chosen = [e for e in examined if select != "wrong" or e.judgment.verdict is not expected_verdict(e.label.ability, mode)]
-    weights = _loss_weights(chosen) if select == "weighted" else np.ones(len(chosen))
+    """The training examples of an epoch, from the last epoch's judgments; none when nothing was wrong."""
+    chosen = [e for e in examined if select != "wrong" or _is_wrong(e, targets)]
+    taught = [targets.target(e.label) for e in chosen]
+    weights = _loss_weights(chosen, taught) if select == "weighted" and chosen else np.ones(len(chosen))
     return [
-        JudgmentExample(question_id=e.question.id, target=soft_target(e.label), weight=float(weight))
-        for e, weight in zip(chosen, weights, strict=True)
+        JudgmentExample(question_id=e.question.id, target=target, weight=float(weight))
+        for e, target, weight in zip(chosen, taught, weights, strict=True)
     ]
 
 
-def _loss_weights(examined: Sequence[Examined]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """`REPLAY` plus a share proportional to each example's cross-entropy above the least its soft target allows."""
-    target = np.array([soft_target(e.label) for e in examined])
+def _is_wrong(examined: Examined, targets: TargetRule) -> bool:
+    """Whether the verdict is not the one owed, in the mode of `targets`."""
+    return examined.judgment.verdict is not expected_verdict(examined.label.ability, targets.mode)
+
+
+def _loss_weights(examined: Sequence[Examined], taught: Sequence[tuple[float, ...]]) -> NDArray[np.float64]:
+    """`REPLAY` plus a share proportional to each example's cross-entropy above the least its target allows."""
+    target = np.array(taught)
     claimed = np.clip([e.judgment.probabilities for e in examined], CLIP, 1.0)
     divergence = np.sum(target * (np.log(np.clip(target, CLIP, 1.0)) - np.log(claimed)), axis=1).clip(min=0.0)
     mean = divergence.mean()

@@ -19,12 +19,15 @@ from rich.console import Console
 
 from know_thyself import prompts
 from know_thyself.config import RunConfig
-from know_thyself.evaluation.evidence import Examined, against_frozen, examples_worth_reading, scores_of
-from know_thyself.evaluation.metrics import Scores, summarize
+from know_thyself.evaluation.calibration import ClassMap
+from know_thyself.evaluation.evidence import Examined, against_frozen, examples_worth_reading, fit_calibration, scores_of
+from know_thyself.evaluation.metrics.scores import Scores
+from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.evaluation.selection import select_examples
 from know_thyself.experiment import versions, write_whole
 from know_thyself.judge import JudgeCard, write_judge
+from know_thyself.labeling import TargetRule
 from know_thyself.pipelines.bench import Bench, Result, open_bench, rule_of
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.pipelines.table import summary_table
@@ -41,20 +44,24 @@ class Collected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """One epoch: what was trained (nothing in epoch 0), the answers it is scored against, the judgments, and their worth."""
+    """One epoch: what was trained (nothing in epoch 0), the answers it is scored against, the judgments, and their worth.
+
+    `class_map` is fitted on this epoch's calibration questions; a binary judge has none.
+    """
 
     epoch: int
     trained: Result | None
     collected: Collected
     judged: Result
     examined: Mapping[Split, Sequence[Examined]]
+    class_map: ClassMap | None
     scores: Mapping[str, Scores]
     facts: Mapping[str, Mapping[str, Any]]
 
     @property
     def dev_loss(self) -> float:
-        """Log loss on dev, infinite where undefined: what the epoch is chosen by."""
-        loss = self.facts[Split.DEV]["log_loss"]
+        """Loss of the verdict words on dev (of two verdicts the log loss), infinite where undefined: it chooses the epoch."""
+        loss = self.facts[Split.DEV]["verdict_loss"]
         return float("inf") if loss is None else float(loss)
 
 
@@ -74,13 +81,19 @@ def _run(bench: Bench) -> Path:
     epochs = [untrained(bench, questions)]
     _show(bench, epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
-        if not lessons(bench, epochs[-1]):
+        if not lessons(bench, epochs):
             bench.console.print("every training question is judged right: nothing left to learn")
             break
         epochs.append(next_epoch(bench, questions, epochs))
         _show(bench, epochs)
     _keep(bench, best_of(epochs))
     return bench.experiment.path
+
+
+def _targets(config: RunConfig, first: EpochResult) -> TargetRule:
+    """What examples teach in all epochs, by the counts of the training questions at the start."""
+    labels = [examined.label for examined in first.examined[Split.TRAIN]]
+    return TargetRule.fit(labels, config.label_mode, config.train.target, rule_of(config))
 
 
 def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
@@ -98,15 +111,18 @@ def untrained(bench: Bench, questions: Result) -> EpochResult:
     return evaluate(bench, Collected(sampled=first, graded=bench.grade(questions, first)), judged=first)
 
 
-def lessons(bench: Bench, last: EpochResult) -> list[JudgmentExample]:
-    """What the epoch after `last` trains on."""
-    return select_examples(last.examined[Split.TRAIN], bench.config.train.select, bench.config.label_mode)
+def lessons(bench: Bench, epochs: Sequence[EpochResult]) -> list[JudgmentExample]:
+    """What the epoch after the last of `epochs` trains on; its targets follow from the counts at the start."""
+    config = bench.config
+    labels = [examined.label for examined in epochs[0].examined[Split.TRAIN]]
+    targets = TargetRule.fit(labels, config.label_mode, config.train.target, rule_of(config))
+    return select_examples(epochs[-1].examined[Split.TRAIN], config.train.select, targets)
 
 
 def train_next(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> Result:
     """Train an epoch more, going on from the last of `epochs`."""
     last = epochs[-1]
-    examples = lessons(bench, last)
+    examples = lessons(bench, epochs)
     title = f"epoch {last.epoch + 1}: training on {len(examples)} questions"
     evidence = [questions, last.collected.graded, last.judged]
     return bench.train(title, last.epoch + 1, examples, evidence=evidence, parent=last.trained)
@@ -135,17 +151,25 @@ def evaluate(
     frozen: Collected | None = None,
 ) -> EpochResult:
     """The judgments of `judged` against the answers `collected`, and, where they differ, against the `frozen` first ones."""
+    mode, seed = bench.config.label_mode, bench.config.seed
     by_split = bench.collect(collected.graded, judged)
     before = bench.collect(frozen.graded, judged) if frozen else {}
-    mode, seed = bench.config.label_mode, bench.config.seed
-    scores = {str(split): scores_of(examined, mode) for split, examined in by_split.items()}
-    facts = {}
+    class_map = fit_calibration(by_split[Split.CALIBRATION], mode)
+    scores, facts = {}, {}
     for split, examined in by_split.items():
+        scores[str(split)] = scores_of(examined, mode, class_map)
         facts[str(split)] = summarize(scores[str(split)], len(bench.questions.of(split)) - len(examined), seed=seed)
         if split in before:
             facts[str(split)] |= against_frozen(examined, before[split], mode, seed)
     return EpochResult(
-        epoch=epoch, trained=trained, collected=collected, judged=judged, examined=by_split, scores=scores, facts=facts
+        epoch=epoch,
+        trained=trained,
+        collected=collected,
+        judged=judged,
+        examined=by_split,
+        class_map=class_map,
+        scores=scores,
+        facts=facts,
     )
 
 
@@ -203,6 +227,7 @@ def _keep(bench: Bench, best: EpochResult) -> None:
         event=rule_of(config).event(config.label_mode),
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),
+        calibration=best.class_map,
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)
     bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}")

@@ -56,6 +56,6 @@ def _caption(summary: Mapping[str, Any]) -> str:
         return f"* chosen on dev. AUROC undefined: {facts['undefined'].get('auroc', 'too few questions')}"
     return (
         f"* chosen on dev. Validation: AUROC {facts['auroc']:.3f}, 95 % between {facts['auroc_low']:.3f} and "
-        f"{facts['auroc_high']:.3f}, on {facts['questions']} questions; always giving the commoner verdict: "
+        f"{facts['auroc_high']:.3f}, on {facts['questions']} questions; always giving the commonest verdict: "
         f"{facts['majority']:.1%} right"
     )

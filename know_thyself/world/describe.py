@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from know_thyself.errors import DataError
-from know_thyself.evaluation.metrics import auroc
+from know_thyself.evaluation.metrics.discrimination import auroc
 from know_thyself.experiment import Experiment
 from know_thyself.types import Ability
 from know_thyself.world.recipe import WorldRecipe

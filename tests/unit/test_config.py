@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from know_thyself.config import RunConfig, TrainConfig, load_config, preset_path
 from know_thyself.errors import ConfigError
-from know_thyself.types import PromptStyle
+from know_thyself.types import LabelMode, PromptStyle
 
 PRESETS = sorted(file.stem for file in preset_path("world").parent.glob("*.toml"))
 
@@ -64,6 +64,12 @@ def test_every_preset_loads(name: str) -> None:
     assert load("--preset", name).preset == name
 
 
+def test_three_verdicts_and_hard_targets_can_be_asked_for() -> None:
+    config = load("--label-mode", "uncertainty", "--train.target", "hard", "--sampling.num-trials", "2")
+    assert (config.label_mode, config.train.target) == (LabelMode.UNCERTAINTY, "hard")
+    assert load().train.target == "soft"
+
+
 def test_underscores_in_flags_are_read_as_dashes() -> None:
     config = load("--sampling.num_trials", "7", "--train.learning_rate=1e-3", "--prompt_style", "asked", "--dry_run")
     assert (config.sampling.num_trials, config.train.learning_rate) == (7, 1e-3)
@@ -108,7 +114,15 @@ WRONG_FLAGS = {
         ["--label-mode", "uncertainty", "--sampling.num-trials", "1"],
         'num-trials=1 cannot yield "uncertain": use 2 or more, or --label-mode binary',
     ),
-    "unsupported mode": (["--label-mode", "uncertainty"], "use --label-mode binary"),
+    "no room for uncertain": (
+        ["--label-mode", "uncertainty", "--label.can-at", "0.5"],
+        'label.uncertain-at=0.5 and label.can-at=0.5 leave no "uncertain" in num-trials=5',
+    ),
+    "trials too few for uncertain": (
+        ["--label-mode", "uncertainty", "--label.uncertain-at", "0.6", "--sampling.num-trials", "2"],
+        'label.uncertain-at=0.6 and label.can-at=1.0 leave no "uncertain" in num-trials=2',
+    ),
+    "unknown target": (["--train.target", "sharp"], "'soft' or 'hard'"),
     "unknown preset": (["--preset", "../world"], "choose one of"),
     "preset that is a folder": (["--preset", "/"], "choose one of"),
     "preset without a name": (["--preset"], "--preset world"),

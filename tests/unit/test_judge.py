@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from know_thyself.errors import JudgeError, StoreError
+from know_thyself.evaluation.calibration import ClassMap
 from know_thyself.judge import CARD, JudgeCard, check_base, read_judge, write_judge
 from know_thyself.prompts import PROMPT_VERSION
 from know_thyself.types import LabelMode, ModelRef, PromptStyle
@@ -85,6 +86,25 @@ def test_a_fully_tuned_judge_brings_its_weights(judge: Path, base: Path, trained
     (judge / "model" / "model_model.safetensors").write_text("other weights")
     with pytest.raises(JudgeError, match="not as the judge was written"):
         read_judge(judge)
+
+
+def test_its_calibration_reads_back_as_numbers(tmp_path: Path, base: Path) -> None:
+    fitted = ClassMap.of((0.9, 0.5, 0.1), "calibration", 300)
+    write_judge(tmp_path / "judge", card(base, label_mode=LabelMode.UNCERTAINTY, calibration=fitted), None)
+    written = json.loads((tmp_path / "judge" / CARD).read_text())["calibration"]
+    assert written == {"id": fitted.id, "weights": [0.9, 0.5, 0.1], "fitted_on": "calibration", "n": 300}
+    assert read_judge(tmp_path / "judge").calibration == fitted
+
+
+@pytest.mark.parametrize(
+    "change", [{"weights": [0.9, 0.5, 0.2]}, {"weights": [2, 0, 0]}, {"n": 301}, {"id": "0" * 12}, {"x": 1}]
+)
+def test_a_calibration_that_was_changed_is_refused(tmp_path: Path, base: Path, change: dict[str, Any]) -> None:
+    fitted = ClassMap.of((0.9, 0.5, 0.1), "calibration", 300)
+    write_judge(tmp_path / "judge", card(base, calibration=fitted), None)
+    rewrite(lambda content: content["calibration"].update(change))(tmp_path / "judge")
+    with pytest.raises(JudgeError, match=r"judge\.json is damaged"):
+        read_judge(tmp_path / "judge")
 
 
 def test_a_new_judge_takes_the_place_of_the_old_one_whole(judge: Path, base: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from know_thyself.evaluation.metrics import Scores, summarize
+from know_thyself.evaluation.metrics.scores import Scores
+from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.report import JudgedQuestion, Report, render, write_report
+from tests.unit.columns import make_scores as binary_scores
+from tests.unit.columns import simulated_ternary
 
 HOSTILE = "<script>alert('x')</script><img src=https://example.org/x.png>"
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -22,32 +27,30 @@ def make_scores(skill: float, num_questions: int = 200) -> Scores:
     rng = np.random.default_rng(0)
     right = rng.binomial(5, rng.beta(0.6, 0.8, num_questions))
     sure = np.clip(0.5 + skill * (right / 5 - 0.5) + (1 - abs(skill)) * (rng.random(num_questions) - 0.5), 0, 1)
-    return Scores(
-        group=np.arange(num_questions).astype(np.str_),
-        num_correct=right,
-        num_graded=np.full(num_questions, 5),
-        confidence=sure,
-        says_can=sure > 0.5,
-        is_can=right >= 3,
-        mass=np.full(num_questions, 0.97),
-    )
+    return binary_scores(right.tolist(), sure.tolist())
 
 
 def make_report(*skills: float, best_epoch: int = 1, num_questions: int = 200) -> Report:
     """A report of one epoch per skill, every split alike."""
+    made = [make_scores(skill, num_questions) for skill in skills]
+    return report_of("binary", made, best_epoch)
+
+
+def report_of(mode: str, made: Sequence[Scores], best_epoch: int) -> Report:
+    """A report of one epoch per entry of `made`, every split alike."""
     splits = ("train", "dev", "validation")
-    scores = {epoch: dict.fromkeys(splits, make_scores(skill, num_questions)) for epoch, skill in enumerate(skills)}
+    scores = {epoch: dict.fromkeys(splits, columns) for epoch, columns in enumerate(made)}
     facts = {epoch: summarize(by_split["validation"], 3, replicates=100) for epoch, by_split in scores.items()}
     epochs: list[dict[str, Any]] = [{"epoch": epoch, **dict.fromkeys(splits, found)} for epoch, found in facts.items()]
     judged = JudgedQuestion(
         question=HOSTILE, answers=["Ada & Bob"], trials=["", HOSTILE, "\ud800"], confidence=0.93, num_correct=0, num_graded=5
     )
     return Report(
-        name="tiny_world_binary_lora_0123456789ab",
+        name=f"tiny_world_{mode}_lora_0123456789ab",
         summary={
             "model": "tiny",
             "dataset": "world",
-            "label_mode": "binary",
+            "label_mode": mode,
             "tuning": "lora",
             "seed": 0,
             "best_epoch": best_epoch,
@@ -129,6 +132,41 @@ def test_ids_of_the_figures_are_unique_and_their_references_resolve(improved: st
     ids = re.findall(r'\sid="([^"]*)"', improved)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="|url\()#([^")]*)', improved)) <= set(ids)
+
+
+def shown(count: int, total: int) -> str:
+    return f'{count} <span class="quiet">{100 * count / total:.1f} %</span>'
+
+
+def test_three_verdicts_are_told_apart_on_the_page() -> None:
+    report = report_of("uncertainty", [simulated_ternary(300, seed, noise) for seed, noise in ((1, 0.5), (1, 0.1))], 1)
+    text = render(report)
+    assert Page(text).open == []
+    assert text.count("<svg") == 3
+    for name in ("Kappa, quadratic", "Class distance", "AUROC, uncertain", "claimed uncertain"):
+        assert name in text
+    facts = report.summary["epochs"][1]["validation"]
+    for row in facts["confusion"]:
+        for count in row:
+            assert f">{shown(count, sum(row))}</td>" in text
+        assert f"<td>{sum(row)}</td>" in text
+    claimed = [sum(column) for column in zip(*facts["confusion"], strict=True)]
+    shares = "".join(f"<td>{shown(count, 300)}</td>" for count in claimed)
+    assert f'<th scope="row">claimed, epoch 1</th>{shares}' in text
+
+
+def test_two_verdicts_are_not_told_of_a_third(improved: str) -> None:
+    assert "claimed cannot" in improved
+    assert "claimed uncertain" not in improved
+    assert "Kappa, quadratic" not in improved
+
+
+def test_a_judge_without_a_forecast_keeps_its_roc_curve() -> None:
+    blind = [dataclasses.replace(simulated_ternary(60, seed), forecast=None) for seed in (1, 2)]
+    text = render(report_of("uncertainty", blind, 1))
+    assert text.count("<svg") == 1
+    assert text.count("Cannot be drawn") == 2
+    assert "undefined: no calibration questions" in text
 
 
 @pytest.mark.parametrize(

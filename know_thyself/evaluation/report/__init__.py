@@ -11,8 +11,10 @@ from typing import Any, TypedDict
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from know_thyself.evaluation.metrics import Gain, Scores, auroc_gain
-from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number
+from know_thyself.evaluation.metrics.discrimination import Gain, auroc_gain
+from know_thyself.evaluation.metrics.scores import Scores
+from know_thyself.evaluation.report.classes import class_names, confusion_table, distribution
+from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number, percent
 from know_thyself.types import Split
 
 TABLE_SPLITS = (Split.TRAIN, Split.DEV, Split.VALIDATION)
@@ -59,6 +61,7 @@ def render(report: Report) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files(__name__).joinpath("template.html").read_text(encoding="utf-8"))
     before, after = _facts(report, 0), _facts(report, report.best_epoch)
+    judges, classes = _judges(report), class_names(report.summary["label_mode"])
     return template.render(
         report=report,
         headline=headline(before, after, _gain(report), report.best_epoch, trained=max(report.scores, default=0) > 0),
@@ -67,6 +70,10 @@ def render(report: Report) -> str:
         numbers=_numbers(before, after),
         chosen_label=_chosen_label(report),
         figures=_figures(report),
+        classes=classes,
+        percent=percent,
+        confusions=[confusion_table(title, facts, classes) for title, facts in judges],
+        distribution=distribution(judges, classes),
         config=list(_flat(report.config)),
     )
 
@@ -91,6 +98,13 @@ def _chosen_label(report: Report) -> str:
     return f"epoch {report.best_epoch}" if report.best_epoch else "untrained"
 
 
+def _judges(report: Report) -> list[tuple[str, Facts]]:
+    """Title and validation numbers of the untrained and of the chosen judge, as far as they judged; one where they are one."""
+    epochs = {"untrained": 0, _chosen_label(report): report.best_epoch}
+    found = [(title, _facts(report, epoch)) for title, epoch in epochs.items()]
+    return [(title, facts) for title, facts in found if facts is not None]
+
+
 def _epochs(report: Report) -> list[dict[str, Any]]:
     """The rows of the table, by epoch: whether it is the chosen one, and for each split its numbers as shown."""
     epochs = []
@@ -102,9 +116,11 @@ def _epochs(report: Report) -> list[dict[str, Any]]:
 
 
 def _numbers(before: Facts | None, after: Facts | None) -> list[tuple[str, str, str, str]]:
-    """Name, untrained, chosen and meaning of every number on the validation questions."""
-    shown = [tuple("not judged" if facts is None else number(facts, key) for facts in (before, after)) for key in LEGEND]
-    return [(name, old, new, meaning) for (name, meaning), (old, new) in zip(LEGEND.values(), shown, strict=True)]
+    """Name, untrained, chosen and meaning of every number on the validation questions that the label mode has."""
+    measured = [facts for facts in (before, after) if facts is not None]
+    known = {key: words for key, words in LEGEND.items() if any(key in facts for facts in measured)}
+    shown = [tuple("not judged" if facts is None else number(facts, key) for facts in (before, after)) for key in known]
+    return [(name, old, new, meaning) for (name, meaning), (old, new) in zip(known.values(), shown, strict=True)]
 
 
 def _figures(report: Report) -> list[tuple[str, Markup | None, str]]:
@@ -116,17 +132,17 @@ def _figures(report: Report) -> list[tuple[str, Markup | None, str]]:
     found = {label: _validation(report, epoch) for label, epoch in labels.items()}
     curves = {label: scores for label, scores in found.items() if scores is not None}
     drawings = [
-        ("Telling can from cannot (ROC)", plots.roc_svg(curves), "The nearer to the top left corner, the better."),
+        ("Telling can from the rest (ROC)", plots.roc_svg(curves), "The nearer to the top left corner, the better."),
         (
-            "Does confidence mean what it says? (reliability)",
+            "Does the forecast come true? (reliability)",
             plots.reliability_svg(curves),
-            "On the dotted line, questions judged at 70 % have 70 % of their trials right. Below it: overconfident.",
+            "On the dotted line, questions forecast at 70 % have 70 % of their trials right. Below it: overconfident.",
         ),
         (
             "Answering only the surest questions (risk and coverage)",
             plots.risk_coverage_svg(curves),
-            "The share of wrong trials as more questions are answered, surest first. Random: no judge at all. Oracle: a judge "
-            "that knows how every trial came out; no judge can do better.",
+            "The share of wrong trials as more questions are answered, highest forecast first. Random: no judge at all. "
+            "Oracle: a judge that knows how every trial came out; no judge can do better.",
         ),
     ]
     return [(title, None if svg is None else Markup(svg), caption) for title, svg, caption in drawings]

@@ -16,7 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from know_thyself.evaluation.metrics import Floats, Scores, reliability_bins, risk_coverage, roc_curve
+from know_thyself.evaluation.metrics.calibration import reliability_bins
+from know_thyself.evaluation.metrics.decision import risk_coverage
+from know_thyself.evaluation.metrics.discrimination import roc_curve
+from know_thyself.evaluation.metrics.scores import Floats, Scores
 
 STYLES: list[dict[str, Any]] = [{"color": "#767676", "linestyle": "--"}, {"color": "#0b62b8", "linestyle": "-"}]
 """Of a lone curve the last, of two the untrained and the chosen epoch: told apart by dashes as well as by colour."""
@@ -29,11 +32,11 @@ NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def roc_svg(curves: Mapping[str, Scores]) -> str | None:
-    """ROC: share of *can* questions found against share of *cannot* questions let through, as the threshold falls."""
-    points = {label: roc_curve(scores.confidence, scores.is_can) for label, scores in curves.items()}
+    """ROC: share of *can* questions found against share of all others let through, as the threshold on P(can) falls."""
+    points = {label: roc_curve(scores.confidence, scores.event) for label, scores in curves.items()}
     if all(curve is None for curve in points.values()):
         return None
-    figure, axes = _axes("cannot, but judged can", "can, and judged can")
+    figure, axes = _axes("not can, but judged can", "can, and judged can")
     axes.plot([0, 1], [0, 1], label="guessing", **REFERENCE)
     for (label, curve), style in zip(points.items(), _styles(curves), strict=True):
         if curve is not None:
@@ -43,33 +46,43 @@ def roc_svg(curves: Mapping[str, Scores]) -> str | None:
 
 
 def reliability_svg(curves: Mapping[str, Scores]) -> str | None:
-    """Reliability diagram: share of right trials against mean confidence, in bins of equal mass."""
-    if not curves or not all(len(scores) for scores in curves.values()):
+    """Reliability diagram: share of right trials against mean forecast, in bins of equal mass."""
+    forecasts = _forecasts(curves)
+    if forecasts is None:
         return None
-    figure, axes = _axes("confidence", "share of right trials")
+    figure, axes = _axes("share of right trials, as forecast", "share of right trials, as measured")
     axes.plot([0, 1], [0, 1], label="calibrated", **REFERENCE)
-    for (label, scores), style in zip(curves.items(), _styles(curves), strict=True):
-        held = reliability_bins(scores.confidence, scores.accuracy)
-        axes.plot(held.confidence, held.outcome, marker="o", markersize=4, label=label, **style)
+    for (label, (forecast, outcome)), style in zip(forecasts.items(), _styles(curves), strict=True):
+        held = reliability_bins(forecast, outcome)
+        axes.plot(held.forecast, held.outcome, marker="o", markersize=4, label=label, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     return _svg(figure, "Reliability diagram")
 
 
 def risk_coverage_svg(curves: Mapping[str, Scores]) -> str | None:
-    """Risk-coverage: share of wrong trials among the questions the judge is surest of.
+    """Risk-coverage: share of wrong trials among the questions of the highest forecast.
 
     The random and the oracle line belong to the last label.
     """
-    if not curves or not all(len(scores) for scores in curves.values()):
+    forecasts = _forecasts(curves)
+    if forecasts is None:
         return None
     figure, axes = _axes("share of questions answered", "share of wrong trials")
-    for (label, scores), style in zip(curves.items(), _styles(curves), strict=True):
-        axes.plot(*_thinned(*risk_coverage(scores.confidence, scores.accuracy)), label=label, **style)
-    measured = list(curves.values())[-1].accuracy
+    for (label, columns), style in zip(forecasts.items(), _styles(curves), strict=True):
+        axes.plot(*_thinned(*risk_coverage(*columns)), label=label, **style)
+    _, measured = list(forecasts.values())[-1]
     axes.plot([0, 1], [1 - measured.mean()] * 2, label="random", **REFERENCE)
     axes.plot(*_thinned(*risk_coverage(measured, measured)), label="oracle", **ORACLE)
     axes.set(xlim=(0, 1), ylim=(-0.01, None))
     return _svg(figure, "Risk-coverage curve")
+
+
+def _forecasts(curves: Mapping[str, Scores]) -> dict[str, tuple[Floats, Floats]] | None:
+    """Forecast and measured accuracy by label; None without curves, and where one has no questions or no forecast."""
+    columns = {label: (scores.forecast, scores.accuracy) for label, scores in curves.items()}
+    known = {label: (forecast, outcome) for label, (forecast, outcome) in columns.items() if forecast is not None}
+    drawable = known and len(known) == len(columns) and all(len(outcome) for _, outcome in known.values())
+    return known if drawable else None
 
 
 def _styles(curves: Mapping[str, Scores]) -> list[dict[str, Any]]:

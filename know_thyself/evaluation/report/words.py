@@ -5,46 +5,85 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from know_thyself.evaluation.metrics import Gain
+from know_thyself.evaluation.metrics.discrimination import Gain
 
 Facts = Mapping[str, Any]
 """The `S` of summary.json: the numbers of one split at one epoch."""
 
-PERCENT = {"judgment_accuracy", "majority", "qa_accuracy", "mass"}
+PERCENT = {"judgment_accuracy", "majority", "balanced_accuracy", "qa_accuracy", "mass"}
 
 LEGEND = {
     "questions": ("Questions", "Questions judged and measured."),
     "dropped": ("Dropped", "Questions left out because they could not be graded or judged."),
     "judgment_accuracy": (
         "Judgment accuracy",
-        "Share of questions where the judge's yes or no agrees with what the trials showed. Compare it with the majority.",
+        "Share of questions where the judge's verdict agrees with what the trials showed. Compare it with the majority.",
     ),
-    "majority": ("Majority", "What always giving the commoner verdict would score: the line that judgment accuracy must pass."),
+    "majority": (
+        "Majority",
+        "What always giving the commonest verdict would score: the line that judgment accuracy must pass.",
+    ),
     "qa_accuracy": ("QA accuracy", "Share of all trials that were right: how well the model answers, whatever it claims."),
+    "macro_f1": (
+        "Macro-F1",
+        "For each class, how well the questions claimed and the questions measured to be of it overlap (1: the same ones), "
+        "averaged with every class counting alike. Compare it with the next number.",
+    ),
+    "majority_macro_f1": ("Macro-F1 of the majority", "What always giving the commonest verdict would score."),
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "Share of its questions that are judged right, for each class by itself, then averaged. Any constant verdict gets one "
+        "divided by the number of classes.",
+    ),
+    "quadratic_kappa": (
+        "Kappa, quadratic",
+        "Agreement beyond chance on the scale can, uncertain, cannot; taking can for cannot weighs four times as much as "
+        "missing by one class. 1 is perfect, 0 is chance.",
+    ),
+    "class_distance": ("Class distance", "By how many classes the verdict misses, on average. 0 is perfect, 2 the worst."),
+    "ranked_probability": (
+        "Ranked probability score",
+        "Squared distance of the three probabilities from the class measured, nearer classes counting as nearer. 0 is perfect.",
+    ),
+    "verdict_loss": (
+        "Verdict loss",
+        "Penalty for what the probabilities of the verdict words withhold from what was measured, in nats. Lower is better; it "
+        "chooses the epoch (on dev). Of two verdicts, against the share of right trials: the log loss. Of three, against the "
+        "class: the accuracy they let expect is fitted on the calibration questions, and no choice may touch these.",
+    ),
     "auroc": (
         "AUROC",
-        "Of one question the model can answer and one it cannot, how often the judge is more confident about the former. "
+        "Of one question labelled can and one that is not, how often the judge gives the former more confidence to be can. "
         "1 is perfect, 0.5 is guessing. In brackets the 95 % interval: other questions like these would move it within.",
     ),
     "auroc_all_correct": ("AUROC, all right", "The same, for telling questions with every trial right from all others."),
     "auroc_soft": ("AUROC, by trial", "The same, for telling right trials from wrong ones; no cut-off between can and cannot."),
-    "ece": ("Calibration error (ECE)", "How far confidence is from the share of right trials, on average over ten bins."),
+    "auroc_can": ("AUROC, can", "Of one question of the class can and one of another, how often the former gets more of can."),
+    "auroc_uncertain": ("AUROC, uncertain", "The same for the class uncertain and its own probability."),
+    "auroc_cannot": ("AUROC, cannot", "The same for the class cannot and its own probability."),
+    "ece": (
+        "Calibration error (ECE)",
+        "How far the forecast is from the share of right trials, on average over ten bins. The forecast is, of two verdicts, "
+        "the confidence as it stands; of three, the accuracy that their probabilities let expect, by a map fitted on the "
+        "calibration questions.",
+    ),
     "ece_band": (
         "Calibration band",
         "19 of 20 judges that know each question's accuracy exactly would have a lower calibration error than this. "
-        "Below it there is no sign of miscalibration. Above it, either confidence is off, or the judge is right on average "
+        "Below it there is no sign of miscalibration. Above it, either the forecast is off, or the judge is right on average "
         "over questions that differ more than it can tell.",
     ),
-    "brier": ("Brier score", "Mean squared distance of confidence from the share of right trials. Lower is better."),
+    "brier": ("Brier score", "Mean squared distance of the forecast from the share of right trials. Lower is better."),
     "brier_skill": ("Brier skill", "How much better than always stating the average accuracy. 1 is perfect, 0 no better."),
     "excess_brier": (
         "Excess Brier",
         "The Brier score without the part that chance in the trials adds. 0 is perfect; chance can take it a little below.",
     ),
-    "log_loss": ("Log loss", "Penalty for confident mistakes, in nats. Lower is better; it chooses the epoch (on dev)."),
+    "log_loss": ("Log loss", "Penalty of the forecast for bold mistakes about single trials, in nats. Lower is better."),
     "aurc": (
         "AURC",
-        "Share of wrong trials when only the most confident questions are answered, averaged over how many. Lower is better.",
+        "Share of wrong trials when only the questions of the highest forecast are answered, averaged over how many. Lower is "
+        "better.",
     ),
     "mass": ("Verdict mass", "Probability the model gave to the verdict words at all. Low: it wanted to say something else."),
 }
@@ -129,8 +168,8 @@ def _against_chance(after: Facts) -> list[str]:
         return []
     rate = f"{100 * after['auroc']:.0f}"
     sentence = (
-        f"Shown one question that the model can answer and one that it cannot, the judge is more confident about the right one "
-        f"{rate} times in 100; guessing would be 50."
+        f"Shown one question labelled can and one that is not, the judge is more confident about the right one {rate} times in "
+        "100; guessing would be 50."
     )
     if after["auroc_low"] is None or after["auroc_low"] > 0.5:
         return [sentence]
@@ -141,10 +180,10 @@ def _against_majority(after: Facts) -> str:
     right, constant = after["judgment_accuracy"], after["majority"]
     if right is None or constant is None:
         return "Judgment accuracy is undefined: there are no questions."
-    verdict = "" if right > constant else " As a plain yes or no, the judgment is no better than that."
+    verdict = "" if right > constant else " As a plain verdict, the judgment is no better than that."
     return (
-        f"Its yes or no is right for {percent(right)} of the questions; "
-        f"always giving the commoner verdict, for {percent(constant)}.{verdict}"
+        f"Its verdict is right for {percent(right)} of the questions; "
+        f"always giving the commonest verdict, for {percent(constant)}.{verdict}"
     )
 
 
