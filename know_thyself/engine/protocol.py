@@ -21,7 +21,7 @@ VLLM = "vllm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """What an engine is started with. `base` is the folder of the frozen base model; without `prefill` the template's counts."""
+    """What an engine is started with. `base` is the folder of the frozen base model, `prefill` None the template's own."""
 
     base: str
     device: Literal["cpu", "cuda"]

@@ -53,7 +53,7 @@ class Template:
     """How a chat template is used.
 
     `folds_system`: a system text has to go into the first user turn. `thinking`: how it is kept off. `prefill`: the text that
-    has to open every reply for that. `lead`: the blank that the template itself writes before a reply. `endings`: what it writes
+    has to open every reply for that. `lead`: the blank that the template itself writes before a reply. `endings`: what it puts
     after one, at the end of a chat and inside it.
     """
 
