@@ -6,6 +6,7 @@ thought, channels) and nothing else.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,23 +95,28 @@ CHANNELS = Family(
 """In the style of GPT-OSS."""
 
 
-def write_tokenizer(family: Family, folder: Path, whole_words: str = "yes no uncertain") -> Path:
-    """Train a byte-level BPE in which `whole_words` are tokens, and save it with the family's template to `folder`."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
+@functools.cache
+def trained_bpe(whole_words: str) -> str:
+    """A byte-level BPE in which `whole_words` are tokens, with a blank before them and without, as JSON."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    specials = ["<|pad|>", *family.specials]
-    trainer = trainers.BpeTrainer(
-        vocab_size=480,
-        special_tokens=specials,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     spoken = [text for word in whole_words.split() for text in (f"{word}\n", f"said {word}\n")]
     tokenizer.train_from_iterator([*TEXTS, *spoken * 20], trainer)
+    return str(tokenizer.to_str())
+
+
+def write_tokenizer(family: Family, folder: Path, whole_words: str = "yes no uncertain") -> Path:
+    """Save a tokenizer in which `whole_words` are tokens, with the family's special tokens and template, to `folder`."""
+    from tokenizers import Tokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer.from_str(trained_bpe(whole_words))
+    tokenizer.add_special_tokens(["<|pad|>", *family.specials])
     tokenizer.add_tokens(list(family.added))
     if family.adds_bos:
         assert family.bos is not None
@@ -147,7 +153,7 @@ def write_model(family: Family, folder: Path) -> Path:
         tie_word_embeddings=True,
         initializer_range=0.2,
         eos_token_id=None,
-        pad_token_id=0,
+        pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         use_cache=False,
         dtype=torch.float32,

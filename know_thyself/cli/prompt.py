@@ -45,10 +45,10 @@ def inspect_prompt(
     if as_json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
     else:
-        _show(found, Console())
+        show(found, Console())
 
 
-def _show(found: Inspection, console: Console) -> None:
+def show(found: Inspection, console: Console) -> None:
     """Facts, prompt and tokens: a table on a terminal, lines with tabs elsewhere."""
     for name, value in _facts(found).items():
         console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
@@ -56,7 +56,8 @@ def _show(found: Inspection, console: Console) -> None:
     if console.is_terminal:
         console.print(_table(found))
     else:
-        print("\n".join("\t".join(row) for row in [_HEAD, *_rows(found)]))
+        lines = "\n".join("\t".join(row) for row in [_HEAD, *_rows(found)])
+        print(lines, file=console.file)
 
 
 def _facts(found: Inspection) -> dict[str, str]:
