@@ -1,7 +1,7 @@
 """The judge folder: a trained judge with all that its verdicts are bound to.
 
     judge/
-      judge.json     identity: base digest, prompt version and style, verdict words and tokens, event, decoding, calibration
+      judge.json     identity: base digest, prompts, prefill, encoding, verdict words and tokens, event, decoding, calibration
       adapter/       the PEFT adapter of a LoRA judge
       model/         the weights of a fully fine-tuned judge, which is its own answerer
       tokenizer      files of the base
@@ -31,7 +31,7 @@ KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 
 
 class JudgeCard(BaseModel):
-    """What `judge.json` says."""
+    """What `judge.json` says. `encoding` is the digest of what makes tokens of a chat: template, `prefill`, tokenizer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,6 +46,8 @@ class JudgeCard(BaseModel):
     label_mode: LabelMode
     verdict_words: tuple[str, ...]
     verdict_tokens: tuple[int, ...]
+    prefill: str
+    encoding: str
     event: str
     label_rule: str
     decoding: dict[str, Any]
@@ -115,4 +117,13 @@ def check_base(card: JudgeCard, base: ModelRef) -> None:
         raise JudgeError(
             f"the judge belongs to a base of digest {card.base_digest[:12]}, but {base.name} has {base.digest[:12]}: "
             "use the base it was trained on, or train a judge for this one"
+        )
+
+
+def check_encoding(card: JudgeCard, encoding: str) -> None:
+    """Raise `JudgeError` unless chats become tokens as they did when the judge was trained; `encoding` is how they do now."""
+    if card.encoding != encoding:
+        raise JudgeError(
+            f"the judge was trained on a chat template of digest {card.encoding[:12]}, but its base is read through one of "
+            f"{encoding[:12]}: use the template and the version it was trained with, or train it again"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -31,13 +32,21 @@ def resolve_model(name: str, revision: str | None) -> ModelRef:
 
     Raises `ConfigError` when it is not there, cannot be fetched, or has no safetensors weights.
     """
-    folder = _folder(name, revision)
+    folder = _folder(name, revision, IDENTITY)
     if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
         raise ConfigError(f"model {folder} holds no config.json with {WEIGHTS} beside it: give a Hugging Face model folder")
     return ModelRef(name=str(folder), revision=revision, digest=digest_files(folder, IDENTITY))
 
 
-def _folder(name: str, revision: str | None) -> Path:
+def tokenizer_folder(name: str, revision: str | None) -> Path:
+    """A folder with the tokenizer of the model that `name` means, weights or not: of a hub model nothing else is fetched.
+
+    Raises `ConfigError` when it is not there or cannot be fetched.
+    """
+    return _folder(name, revision, ("config.json", *TOKENIZER, "*.py"))
+
+
+def _folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     path = Path(name)
     if name.startswith("~/"):
         path = path.expanduser()
@@ -51,7 +60,7 @@ def _folder(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = snapshot_download(name, revision=revision, allow_patterns=list(IDENTITY), ignore_patterns=SUBFOLDERS)
+        found = snapshot_download(name, revision=revision, allow_patterns=list(patterns), ignore_patterns=SUBFOLDERS)
         return Path(found)
     except (OSError, HFValidationError) as error:
         reason = first_line(error)

@@ -12,8 +12,9 @@ import numpy as np
 
 from know_thyself import labeling, prompts
 from know_thyself.config import EngineConfig
+from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory, verdict_shares
-from know_thyself.judge import ADAPTER, MODEL, JudgeCard, check_base, read_judge
+from know_thyself.judge import ADAPTER, MODEL, JudgeCard, check_base, check_encoding, read_judge
 from know_thyself.models import resolve_model
 from know_thyself.stages.merging import merge_adapter
 from know_thyself.types import ModelRef, Question, Verdict
@@ -37,7 +38,7 @@ class LocalJudge:
     """The judge of a folder, on an engine of this process; a context manager, as merged weights live in a temporary folder."""
 
     def __init__(self, folder: Path, engine: EngineConfig | None = None) -> None:
-        """Verify the judge in `folder` and its base, then start the engine.
+        """Verify the judge in `folder`, its base and its chat template, then start the engine.
 
         Raises `JudgeError`, `ConfigError` or `EngineError`.
         """
@@ -45,6 +46,7 @@ class LocalJudge:
         self.card: JudgeCard = read_judge(folder)
         base = resolve_model(self.card.base, None)
         check_base(self.card, base)
+        check_encoding(self.card, ChatTokenizer(base.name, prefill=self.card.prefill).digest)
         self._scratch = tempfile.TemporaryDirectory(prefix="know-thyself-")
         self._answerer = ModelRef(name=str(folder / MODEL) if (folder / MODEL).is_dir() else base.name)
         self._judge = self._merged(base, folder / ADAPTER)
@@ -55,6 +57,7 @@ class LocalJudge:
             max_model_len=settings.max_model_len,
             cache_gib=settings.cache_gib,
             cores=os.cpu_count() or 1,
+            prefill=self.card.prefill,
         )
         self._engine = load_engine_factory(settings.backend)(spec)
 

@@ -7,14 +7,22 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from know_thyself.digests import digest_json
 from know_thyself.engine.protocol import Chat
+from know_thyself.engine.template import SYSTEM, USER, Template, fold_system, read_template, variables
 from know_thyself.errors import ConfigError, first_line
+from know_thyself.prompts import Message
 
 
 class ChatTokenizer:
-    """The tokenizer of a model folder, and its chat template."""
+    """The tokenizer of a model folder, and its chat template.
 
-    def __init__(self, folder: str | Path, trust_remote_code: bool = False) -> None:
+    `template` says how the template is used; `prefill` is the text that opens every reply, the given one or the template's own;
+    `stop_tokens` end a turn; `digest` changes with anything that makes other tokens of a chat.
+    """
+
+    def __init__(self, folder: str | Path, trust_remote_code: bool = False, prefill: str | None = None) -> None:
+        """Raises `ConfigError` when the folder holds no tokenizer, or none with a chat template that can be used."""
         try:
             self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 str(folder), trust_remote_code=trust_remote_code
@@ -25,32 +33,81 @@ class ChatTokenizer:
             ) from error
         if not self.tokenizer.chat_template:
             raise ConfigError(f"model {folder} has no chat template: give a chat model")
+        try:
+            source = str(self.tokenizer.get_chat_template())
+            self.template: Template = read_template(self._render, source)
+        except (ConfigError, ValueError) as error:
+            raise ConfigError(f"model {folder}: {first_line(error)}") from error
+        self.prefill: str = self.template.prefill if prefill is None else prefill
+        self.adds_bos: bool = self._adds_bos()
+        self.stop_tokens: tuple[int, ...] = self._stop_tokens()
+        probe: list[Message] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
+        self.digest: str = digest_json({"template": source, "prefill": self.prefill, "tokens": self.encode(probe)})
+
+    def text(self, chat: Chat) -> str:
+        """`chat` as the model reads it, up to and with the opening of the assistant's turn and the prefill."""
+        turns = fold_system(chat) if self.template.folds_system else chat
+        return self._render(turns, opened=True, thinking=False) + self.prefill
 
     def encode(self, chat: Chat) -> list[int]:
-        """Token ids of `chat` up to and with the opening of the assistant's turn."""
-        return self._ids(self._text(chat))
+        """Token ids of `text(chat)`, with exactly one BOS where the tokenizer wants one."""
+        return self._ids(self.text(chat))
 
     def word_tokens(self, words: Sequence[str]) -> tuple[int, ...]:
-        """The token that each word begins with right after the opening of the assistant's turn.
+        """The token that each word begins with right after the opening of the assistant's turn and the prefill.
 
+        A word follows as the template would write it, or with a blank where the prefill ends in plain text.
         Raises `ConfigError` unless the words begin with distinct tokens there.
         """
-        opening = self._text([{"role": "user", "content": "?"}])
+        opening = self.text([{"role": "user", "content": "?"}])
         before = self._ids(opening)
+        lead = self._lead(before[-1])
         tokens = []
         for word in words:
-            after = self._ids(opening + word)
+            after = self._ids(opening + lead + word)
             if after[: len(before)] != before or len(after) == len(before):
                 raise ConfigError(
-                    f"the tokenizer melts {word!r} into the chat template: this model cannot be read at one token"
+                    f"the tokenizer melts {word!r} into the end of the prompt, {opening[-12:]!r}: use a prefill that ends "
+                    "differently (chat.prefill), or another model"
                 )
             tokens.append(after[len(before)])
         if len(set(tokens)) != len(tokens):
-            raise ConfigError(f"the words {', '.join(words)} begin with the same token: this model cannot tell them apart")
+            raise ConfigError(
+                f"the words {', '.join(words)} do not begin with distinct tokens after {opening[-12:]!r}: use a prefill that "
+                "ends differently (chat.prefill), or another model"
+            )
         return tuple(tokens)
 
-    def _text(self, chat: Chat) -> str:
-        return str(self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True))
+    def _lead(self, last: int) -> str:
+        """What stands between the end of a prompt, its token `last`, and a word."""
+        if not self.prefill:
+            return self.template.lead
+        return "" if self.prefill[-1].isspace() or last in self.tokenizer.added_tokens_decoder else " "
+
+    def _render(self, chat: Chat, opened: bool, thinking: bool) -> str:
+        rendered = self.tokenizer.apply_chat_template(
+            list(chat), tokenize=False, add_generation_prompt=opened, **variables(thinking)
+        )
+        return str(rendered)
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = self._plain_ids(text)
+        if not self.adds_bos:
+            return ids
+        bos = self.tokenizer.bos_token_id
+        first = next((i for i, token in enumerate(ids) if token != bos), len(ids))
+        return [bos, *ids[first:]]
+
+    def _adds_bos(self) -> bool:
+        """Whether the tokenizer puts a BOS before a text by itself."""
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and list(self.tokenizer("?")["input_ids"])[:1] == [bos]
+
+    def _stop_tokens(self) -> tuple[int, ...]:
+        """The tokens that the template ends a reply with, and the tokenizer's end of sequence."""
+        special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        ends = {next((i for i in self._plain_ids(ending) if i in special), None) for ending in self.template.endings}
+        return tuple(sorted(number for number in ends | {self.tokenizer.eos_token_id} if number is not None))

@@ -21,7 +21,7 @@ VLLM = "vllm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """What an engine is started with. `base` is the folder of the frozen base model."""
+    """What an engine is started with. `base` is the folder of the frozen base model, `prefill` None the template's own."""
 
     base: str
     device: Literal["cpu", "cuda"]
@@ -32,6 +32,7 @@ class EngineSpec:
     max_lora_rank: int = 16
     cores: int = 1
     trust_remote_code: bool = False
+    prefill: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

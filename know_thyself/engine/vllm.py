@@ -42,7 +42,7 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec) -> None:
         _prepare_environment(spec)
         self._spec = spec
-        self._chat = ChatTokenizer(spec.base, spec.trust_remote_code)
+        self._chat = ChatTokenizer(spec.base, spec.trust_remote_code, spec.prefill)
         self._used: tuple[str, str | None] | None = (spec.base, None)
         self._lora: Any = None
         self._adapters: dict[str, int] = {}
@@ -93,6 +93,7 @@ class VllmEngine:
                 temperature=decoding.temperature,
                 top_p=decoding.top_p,
                 max_tokens=decoding.max_tokens,
+                stop_token_ids=list(self._chat.stop_tokens),
             )
             for i in fitting
         ]

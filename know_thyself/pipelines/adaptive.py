@@ -224,6 +224,8 @@ def _keep(bench: Bench, best: EpochResult) -> None:
         label_mode=config.label_mode,
         verdict_words=tuple(words),
         verdict_tokens=bench.inputs.verdict_tokens,
+        prefill=bench.inputs.prefill,
+        encoding=bench.inputs.encoding,
         event=rule_of(config).event(config.label_mode),
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),

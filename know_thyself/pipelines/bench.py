@@ -105,6 +105,7 @@ class Bench:
             seed=config.seed,
             backend=config.engine.backend,
             max_model_len=config.engine.max_model_len,
+            encoding=self.inputs.encoding,
         )
         folder = self.experiment.stage("examine", task.settings(), [questions.done])
         if result := self._finish(folder):
@@ -134,6 +135,7 @@ class Bench:
             max_lora_rank=self.config.train.lora.r,
             cores=self.cores,
             trust_remote_code=self.config.trust_remote_code,
+            prefill=self.config.chat.prefill,
         )
 
     def grade(self, questions: Result, examined: Result) -> Result:

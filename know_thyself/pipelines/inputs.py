@@ -18,10 +18,16 @@ from know_thyself.types import ModelRef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """The questions in their splits, the base model, and the tokens that the verdict words begin with."""
+    """The questions in their splits, the base model, and how chats become its tokens.
+
+    `prefill` opens every reply, `encoding` is the digest of what makes tokens of a chat, `verdict_tokens` are those that the
+    verdict words begin with.
+    """
 
     questions: Questions
     base: ModelRef
+    prefill: str
+    encoding: str
     verdict_tokens: tuple[int, ...]
 
 
@@ -34,9 +40,9 @@ def check_inputs(config: RunConfig) -> Inputs:
     base = resolve_model(config.model, config.revision)
     from know_thyself.engine.chat import ChatTokenizer
 
-    chat = ChatTokenizer(base.name, config.trust_remote_code)
+    chat = ChatTokenizer(base.name, config.trust_remote_code, config.chat.prefill)
     tokens = chat.word_tokens(list(prompts.VERDICT_WORDS[config.label_mode].values()))
-    return Inputs(questions=questions, base=base, verdict_tokens=tokens)
+    return Inputs(questions=questions, base=base, prefill=chat.prefill, encoding=chat.digest, verdict_tokens=tokens)
 
 
 def load_questions(config: RunConfig) -> Questions:

@@ -30,7 +30,10 @@ EXAMINED = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What to ask of the questions: `answerer` samples trials, `judge` judges; either may be left out."""
+    """What to ask of the questions: `answerer` samples trials, `judge` judges; either may be left out.
+
+    `encoding` is the digest of what makes tokens of a chat: template, prefill, tokenizer.
+    """
 
     answerer: ModelRef | None
     judge: ModelRef | None
@@ -40,11 +43,12 @@ class Task:
     seed: int
     backend: str
     max_model_len: int
+    encoding: str
 
     def settings(self) -> dict[str, Any]:
         """All that decides the stage's content."""
         settings: dict[str, Any] = {"prompt_version": prompts.PROMPT_VERSION}
-        settings |= {"backend": self.backend, "max_model_len": self.max_model_len}
+        settings |= {"backend": self.backend, "max_model_len": self.max_model_len, "encoding": self.encoding}
         if self.answerer:
             decoding = self.decoding
             settings |= {"answerer": self.answerer.digest, "seed": self.seed, "num_trials": decoding.num_trials}

@@ -14,7 +14,7 @@ import pytest
 
 from know_thyself.errors import JudgeError, StoreError
 from know_thyself.evaluation.calibration import ClassMap
-from know_thyself.judge import CARD, JudgeCard, check_base, read_judge, write_judge
+from know_thyself.judge import CARD, JudgeCard, check_base, check_encoding, read_judge, write_judge
 from know_thyself.prompts import PROMPT_VERSION
 from know_thyself.types import LabelMode, ModelRef, PromptStyle
 
@@ -58,6 +58,8 @@ def card(base: Path, **changes: Any) -> JudgeCard:
         label_mode=LabelMode.BINARY,
         verdict_words=("yes", "no"),
         verdict_tokens=(7, 8),
+        prefill="",
+        encoding="e" * 64,
         event="k/n >= 0.5",
         label_rule="can >= 1, uncertain >= 0.5",
         decoding={"temperature": 0.7},
@@ -200,3 +202,11 @@ def test_a_judge_serves_its_own_base_alone(base: Path) -> None:
     check_base(card(base), ModelRef(name="elsewhere", digest=BASE_DIGEST))
     with pytest.raises(JudgeError, match="belongs to a base of digest bbbbbbbbbbbb, but other has cccccccccccc"):
         check_base(card(base), ModelRef(name="other", digest="c" * 64))
+
+
+def test_a_judge_is_read_through_its_own_template_alone(base: Path) -> None:
+    check_encoding(card(base), "e" * 64)
+    with pytest.raises(
+        JudgeError, match="trained on a chat template of digest eeeeeeeeeeee, but its base is read through one of f"
+    ):
+        check_encoding(card(base), "f" * 64)

@@ -13,7 +13,7 @@ LAYERS = (
     "digests progress prompts grading labeling wire evaluation client",
     "config experiment judge models data world",
     "compute engine stages evaluation.report testing",
-    "pipelines client.local client.integrations cost doctor",
+    "pipelines client.local client.integrations cost doctor inspection",
     "cli",
 )
 LAYER_OF = {f"know_thyself.{name}": layer for layer, names in enumerate(LAYERS) for name in names.split()}

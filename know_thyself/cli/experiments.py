@@ -1,0 +1,62 @@
+"""Commands on an experiment: `ask`, `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from know_thyself.errors import ConfigError
+from know_thyself.experiment import Experiment, find_experiment
+from know_thyself.progress import STDERR, own_console, streams_to
+
+Name = Annotated[str, typer.Argument(help="name of an experiment, or latest")]
+Root = Annotated[Path, typer.Option("--experiments-root", envvar="KT_EXPERIMENTS", help="folder that holds the experiments")]
+DEFAULT_ROOT = Path("experiments")
+
+
+def named_experiment(name: str, root: Path) -> Experiment:
+    """The experiment `name` under `root`. Raises `StoreError` when there is none."""
+    return find_experiment(root.expanduser().absolute(), name)
+
+
+def ask(
+    name: Name,
+    question: Annotated[str, typer.Argument(help="the question")],
+    answer: Annotated[bool, typer.Option("--answer", help="let the model answer as well")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Ask the judge of an experiment whether its model can answer a question."""
+    if not question.strip():
+        raise ConfigError("the question is empty: ask something")
+    experiment = named_experiment(name, root)
+    terminal = own_console(STDERR)
+    terminal.print("starting an engine, 20 to 40 seconds on a CPU")
+    with streams_to(experiment.path / "logs" / "ask.log"):
+        from know_thyself.client.local import LocalJudge
+
+        with LocalJudge(experiment.judge) as judge:
+            opinion = judge.judge([question])[0]
+            reply = judge.answer([question])[0] if answer else None
+    print(f"{opinion.verdict}: P({opinion.event}) = {opinion.confidence:.2f}, not calibrated")
+    if opinion.p_correct is not None:
+        print(f"right answers to expect: {opinion.p_correct:.0%}")
+    if reply is not None:
+        print(f"answer: {reply}")
+
+
+def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
+    """Print the summary table of an experiment, and where its report is."""
+    import json
+
+    from know_thyself.errors import StoreError
+    from know_thyself.pipelines.table import summary_table
+
+    experiment = named_experiment(name, root)
+    if not experiment.summary.is_file():
+        raise StoreError(f"experiment {experiment.name} has no summary yet: run its command again, it goes on where it stopped")
+    console = Console()
+    console.print(summary_table(json.loads(experiment.summary.read_text())))
+    console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)

@@ -1,0 +1,167 @@
+"""Templates that think, on the real engine: its read is transformers' read, a reply ends with its turn, and wherever a question
+becomes tokens (sampling, judging, training, a judge's local client) they are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from know_thyself import prompts
+from know_thyself.client.local import LocalJudge
+from know_thyself.config import ChatConfig, RunConfig, TrainConfig
+from know_thyself.data.splits import Questions
+from know_thyself.engine import vllm
+from know_thyself.engine.chat import ChatTokenizer
+from know_thyself.engine.protocol import Decoding, EngineSpec
+from know_thyself.experiment import Experiment
+from know_thyself.judge import JudgeCard, write_judge
+from know_thyself.models import resolve_model
+from know_thyself.pipelines import bench
+from know_thyself.pipelines.inputs import Inputs
+from know_thyself.stages import examining, training
+from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question
+from tests.chat_models import CHANNELS, SWITCHED, Family, encoding_digest, write_model
+from tests.engine.reading import WORDS, judge_chats, transformers_read
+
+DECODING = Decoding(num_trials=4, temperature=1.0, top_p=1.0, max_tokens=48)
+QUESTIONS = [Question(id=f"q{i}", text=f"What is the capital of country {i}?", answers=("x",)) for i in range(24)]
+
+
+class Recorder:
+    """vLLM's engine, with all that it was given and gave."""
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+        self.prompts: list[list[int]] = []
+        self.outputs: list[Any] = []
+
+    def generate(self, requests: Sequence[dict[str, list[int]]], *arguments: Any, **named: Any) -> list[Any]:
+        self.prompts += [request["prompt_token_ids"] for request in requests]
+        outputs = list(self._llm.generate(requests, *arguments, **named))
+        self.outputs += outputs
+        return outputs
+
+
+@pytest.mark.parametrize("family", [SWITCHED, CHANNELS], ids=["switched", "channels"])
+def test_a_thinking_model_is_sampled_judged_trained_and_served_alike(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_model(family, tmp_path / "model")
+    spec = EngineSpec(base=str(model), device="cpu", mode="swap", max_model_len=256, cores=2)
+    engine = vllm.VllmEngine(spec)
+    recorder = Recorder(engine._llm)
+    monkeypatch.setattr(engine, "_llm", recorder)
+
+    read = engine.judge(judge_chats(QUESTIONS), WORDS)
+    assert np.abs(read - transformers_read(model, None, QUESTIONS)).max() < 1e-3
+
+    check_endings(engine, recorder, ChatTokenizer(model))
+
+    monkeypatch.setattr(vllm, "_start", lambda _: recorder)
+    monkeypatch.setattr(examining, "quiet_worker", lambda _: None)
+    monkeypatch.setattr(bench, "node_cores", lambda: 2)
+    for prefill in (None, "So:"):
+        digests = where_tokens_are_made(model, prefill, recorder, tmp_path / str(prefill))
+        chat = ChatTokenizer(model, False, prefill)
+        assert digests == dict.fromkeys(digests, encoding_digest(chat.encode(prompts.answer_messages(QUESTIONS[0]))))
+        assert chat.text(prompts.answer_messages(QUESTIONS[0])).endswith(chat.prefill)
+
+
+def check_endings(engine: vllm.VllmEngine, recorder: Recorder, chat: ChatTokenizer) -> None:
+    """No reply goes on after what ends a turn, whichever of its tokens that is."""
+    recorder.outputs.clear()
+    engine.sample([prompts.answer_messages(question) for question in QUESTIONS], list(range(len(QUESTIONS))), DECODING)
+    replies = [list(output.token_ids) for request in recorder.outputs for output in request.outputs]
+    ends = set(chat.stop_tokens)
+    assert all(ends.isdisjoint(reply[:-1]) for reply in replies)
+    assert {reply[-1] for reply in replies} >= ends, "some token that ends a turn was never said: sample more"
+
+
+def where_tokens_are_made(model: Path, prefill: str | None, recorder: Recorder, scratch: Path) -> dict[str, str]:
+    """The digest of one question's encoding in each place; in style SAME all places encode the same chat."""
+    scratch.mkdir()
+    base, chat = resolve_model(str(model), None), ChatTokenizer(model, False, prefill)
+    started = spec_of_an_experiment(base, chat, prefill, scratch)
+    recorder.prompts.clear()
+    task = examining.Task(
+        answerer=base,
+        judge=base,
+        decoding=DECODING,
+        style=PromptStyle.SAME,
+        mode=LabelMode.BINARY,
+        seed=0,
+        backend="vllm",
+        max_model_len=256,
+        encoding=chat.digest,
+    )
+    examining.Examiner(task, started, str(scratch))(pa.Table.from_pylist([QUESTIONS[0].to_row()]))
+    write_judge(scratch / "judge", card_of(base, chat), None)
+    with LocalJudge(scratch / "judge") as judge:
+        judge.judge([QUESTIONS[0].text])
+        judge.answer([QUESTIONS[0].text])
+    places = ["sampling", "judging", "local judge", "local answer"]
+    digests = {place: encoding_digest(ids) for place, ids in zip(places, recorder.prompts, strict=True)}
+    return {**digests, "training": encoding_digest(trained_prompt(started, scratch))}
+
+
+def spec_of_an_experiment(base: ModelRef, chat: ChatTokenizer, prefill: str | None, scratch: Path) -> EngineSpec:
+    inputs = Inputs(
+        questions=Questions(questions=(), dropped={}),
+        base=base,
+        prefill=chat.prefill,
+        encoding=chat.digest,
+        verdict_tokens=chat.word_tokens(WORDS),
+    )
+    config = RunConfig(model=base.name, chat=ChatConfig(prefill=prefill))
+    experiment = Experiment(scratch)
+    return bench.Bench(
+        config=config, experiment=experiment, inputs=inputs, console=Console(), device="cpu", mode="swap"
+    ).engine_spec()
+
+
+def card_of(base: ModelRef, chat: ChatTokenizer) -> JudgeCard:
+    return JudgeCard(
+        experiment="one",
+        epoch=0,
+        base=base.name,
+        base_digest=base.digest,
+        prompt_version=prompts.PROMPT_VERSION,
+        prompt_style=PromptStyle.SAME,
+        label_mode=LabelMode.BINARY,
+        verdict_words=tuple(WORDS),
+        verdict_tokens=chat.word_tokens(WORDS),
+        prefill=chat.prefill,
+        encoding=chat.digest,
+        event="k/n >= 0.5",
+        label_rule="can >= 1, uncertain >= 0.5",
+        decoding={"max_tokens": 8},
+    )
+
+
+def trained_prompt(started: EngineSpec, scratch: Path) -> list[int]:
+    """What training reads of the first question."""
+    lesson = training.Lesson(
+        base=started.base,
+        folder=str(scratch),
+        parent=None,
+        config=TrainConfig(),
+        style=PromptStyle.SAME,
+        mode=LabelMode.BINARY,
+        seed=0,
+        epoch=1,
+        device="cpu",
+        cores=1,
+        logs=str(scratch),
+        trust_remote_code=False,
+    )
+    row = {**QUESTIONS[0].to_row(), "target": [1.0, 0.0], "weight": 1.0}
+    pq.write_table(pa.Table.from_pylist([row]), scratch / training.EXAMPLES)
+    chat = ChatTokenizer(lesson.base, lesson.trust_remote_code, started.prefill)
+    return training._read_examples(lesson, chat).prompts[0]
