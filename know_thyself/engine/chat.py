@@ -14,7 +14,8 @@ from know_thyself.errors import ConfigError, first_line
 class ChatTokenizer:
     """The tokenizer of a model folder, and its chat template."""
 
-    def __init__(self, folder: str | Path, trust_remote_code: bool = False) -> None:
+    def __init__(self, folder: str | Path, trust_remote_code: bool = False, prefill: str | None = None) -> None:
+        self._prefill = prefill or ""
         try:
             self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 str(folder), trust_remote_code=trust_remote_code
@@ -50,7 +51,8 @@ class ChatTokenizer:
         return tuple(tokens)
 
     def _text(self, chat: Chat) -> str:
-        return str(self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True))
+        text = self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+        return f"{text}{self._prefill}"
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
