@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from know_thyself.learning.partition import deepspeed_session, start_engine
 from know_thyself.learning.schedule import order, rate, share_of
 from know_thyself.learning.state import read_state, write_state
 from know_thyself.learning.tuning import open_tuning
+
+logger = logging.getLogger(__name__)
 
 
 def learn(lesson: Lesson) -> None:
@@ -94,6 +97,7 @@ def _resume(engine: Any, lesson: Lesson, root: Path) -> tuple[int, int]:
         step, state = step_of(checkpoint), checkpoint
     steps = read_state(engine, state)
     if torch.distributed.get_rank() == 0:
+        logger.info("epoch %d begins after step %d", lesson.epoch, step)
         _cut_log(Path(lesson.folder) / PROGRESS, step)
     return step, steps
 

@@ -6,6 +6,7 @@ go on from the newest checkpoint inside the epoch. What a worker does is `know_t
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def _work(arguments: dict[str, Any]) -> None:
     lesson: Lesson = arguments["lesson"]
     rank = ray.train.get_context().get_world_rank()
     quiet_worker(Path(lesson.logs) / f"train-epoch{lesson.epoch}-rank{rank}.log")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     if lesson.device == "cpu":
         torch.set_num_threads(lesson.cores)
     learn(lesson)
