@@ -88,7 +88,7 @@ class Run:
         log = str(self.training_log())
         for process in Path("/proc").iterdir():
             try:
-                if process.name.isdigit() and os.readlink(process / "fd" / "1") == log:
+                if process.name.isdigit() and str((process / "fd" / "1").readlink()) == log:
                     return int(process.name)
             except OSError:
                 continue  # it ended meanwhile, or is another user's
