@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +31,44 @@ def learn(lesson: Lesson) -> None:
 
     All `train.workers` workers call it alike.
     """
-    chat = ChatTokenizer(lesson.base, lesson.trust_remote_code, lesson.prefill)
-    rows = pq.read_table(Path(lesson.folder) / EXAMPLES).to_pylist()
-    examples = Examples([judge_example(lesson, chat, row) for row in rows])
-    with deepspeed_session(lesson) as settings:
-        tuning = open_tuning(lesson)
-        engine = start_engine(judge_objective(lesson, chat, tuning.causal), lesson, settings)
-        steps = run_epoch(engine, examples, lesson)
-        weights = write_state(engine, Path(lesson.folder) / STATE, steps)
+    learn_on([lesson])
+
+
+def learn_on(lessons: Sequence[Lesson]) -> None:
+    """Run epochs one after the other without a pause, the first as `learn` does; the last one's folder gets the result."""
+    first, last = lessons[0], lessons[-1]
+    chat = ChatTokenizer(first.base, first.trust_remote_code, first.prefill)
+    with deepspeed_session(first) as settings:
+        tuning = open_tuning(first)
+        engine = start_engine(judge_objective(first, chat, tuning.causal), first, settings)
+        step, steps = _resume(engine, first)
+        for lesson in lessons:
+            steps = _take_steps(engine, _read_examples(lesson, chat), lesson, step, steps)
+            step = 0
+        weights = write_state(engine, Path(last.folder) / STATE, steps)
         if torch.distributed.get_rank() == 0:
-            tuning.save(weights, Path(lesson.folder))
+            tuning.save(weights, Path(last.folder))
         torch.distributed.barrier()
 
 
-def run_epoch(engine: Any, examples: Examples, lesson: Lesson) -> int:
-    """Take all steps of the epoch that no checkpoint has behind it; the optimiser's steps over all epochs at its end."""
-    root = Path(lesson.folder) / CHECKPOINTS
-    behind = _resume(engine, lesson, root)
+def _read_examples(lesson: Lesson, chat: ChatTokenizer) -> Examples:
+    rows = pq.read_table(Path(lesson.folder) / EXAMPLES).to_pylist()
+    return Examples([judge_example(lesson, chat, row) for row in rows])
+
+
+def _take_steps(engine: Any, examples: Examples, lesson: Lesson, step: int, steps: int) -> int:
+    """Take the steps of the epoch after the first `step`; `steps` of all epochs are behind, and what it returns afterwards."""
     batches = list(order(examples.lengths, lesson.config, lesson.seed, lesson.epoch))
-    before = behind[1] - behind[0]
-    for step, indices in list(enumerate(batches, start=1))[behind[0] :]:
-        progress = (lesson.epoch - 1 + (step - 0.5) / len(batches)) / lesson.config.epochs
+    for number, indices in list(enumerate(batches, start=1))[step:]:
+        progress = (lesson.epoch - 1 + (number - 0.5) / len(batches)) / lesson.config.epochs
         lr = rate(progress, lesson.config)
-        loss = take_step(engine, examples, indices, lr, (lesson.seed, lesson.epoch, step))
+        loss = take_step(engine, examples, indices, lr, (lesson.seed, lesson.epoch, number))
         if torch.distributed.get_rank() == 0:
-            _log_step(lesson, step, len(batches), loss, lr)
+            _log_step(lesson, number, len(batches), loss, lr)
         every = lesson.config.checkpoint_every
-        if every and step % every == 0 and step < len(batches):
-            _write_checkpoint(engine, root, step, before + step)
-    return before + len(batches)
+        if every and number % every == 0 and number < len(batches):
+            _write_checkpoint(engine, lesson, number, steps + number - step)
+    return steps + len(batches) - step
 
 
 def take_step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: float, place: tuple[int, int, int]) -> float:
@@ -84,11 +94,11 @@ def take_step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: f
     return float(everyone) / total
 
 
-def _resume(engine: Any, lesson: Lesson, root: Path) -> tuple[int, int]:
+def _resume(engine: Any, lesson: Lesson) -> tuple[int, int]:
     """Put back where the lesson goes on from: steps of this epoch behind it, and steps of all epochs."""
     found: list[Path | None] = [None]
     if torch.distributed.get_rank() == 0:
-        found = [newest(root)]
+        found = [newest(Path(lesson.folder) / CHECKPOINTS)]
     torch.distributed.broadcast_object_list(found)
     checkpoint = found[0]
     if checkpoint is None:
@@ -102,10 +112,12 @@ def _resume(engine: Any, lesson: Lesson, root: Path) -> tuple[int, int]:
     return step, steps
 
 
-def _write_checkpoint(engine: Any, root: Path, step: int, steps: int) -> None:
+def _write_checkpoint(engine: Any, lesson: Lesson, step: int, steps: int) -> None:
     """Write the state after `step` steps of the epoch, `steps` of all, and vouch for it. All workers must call."""
+    folder = Path(lesson.folder) / CHECKPOINTS
     is_writer = torch.distributed.get_rank() == 0
-    folder = checkpoint_folder(root, step) if is_writer else root
+    if is_writer:
+        folder = checkpoint_folder(folder, step)
     write_state(engine, folder, steps)
     if is_writer:
         seal(folder)

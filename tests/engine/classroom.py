@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from know_thyself.config import TrainConfig
 from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, Lesson
-from know_thyself.learning.loop import learn
+from know_thyself.learning.loop import learn_on
 from know_thyself.learning.tuning import result_files
 from know_thyself.types import LabelMode, PromptStyle, Question
 
@@ -34,9 +34,9 @@ class Classroom:
         self._pools = [ProcessPoolExecutor(1, mp_context=get_context("spawn")) for _ in range(workers)]
         self._all(_enter, str(scratch / f"store-{workers}"), workers)
 
-    def teach(self, lesson: Lesson) -> None:
-        """Have all workers learn `lesson`."""
-        self._all(_learn, lesson)
+    def teach(self, *lessons: Lesson) -> None:
+        """Have all workers learn `lessons`, one epoch after the other without a pause."""
+        self._all(_learn, lessons)
 
     def close(self) -> None:
         """Let the workers go."""
@@ -55,8 +55,8 @@ def _enter(rank: int, store: str, workers: int) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=workers)
 
 
-def _learn(rank: int, lesson: Lesson) -> None:
-    learn(lesson)
+def _learn(rank: int, lessons: Sequence[Lesson]) -> None:
+    learn_on(lessons)
 
 
 def lesson_in(folder: Path, base: Path, questions: Sequence[Question], config: TrainConfig, **changes: Any) -> Lesson:
