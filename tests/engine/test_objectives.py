@@ -34,7 +34,7 @@ class Toy(torch.nn.Module):
 
     def after(self, token: int) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.table(torch.tensor(token)))
-        return logits
+        return logits.detach()
 
 
 def batch_of(*examples: Example) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -45,7 +45,7 @@ def batch_of(*examples: Example) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 def test_the_verdict_is_read_at_each_examples_own_end_over_the_words_alone() -> None:
     toy = Toy()
     long, short = Example(tokens=[1, 2, 3], target=[0.75, 0.25], weight=1.0), Example(tokens=[4], target=[0.0, 1.0], weight=1.0)
-    losses = VerdictObjective(toy, (7, 9))(*batch_of(long, short))
+    losses = VerdictObjective(toy, (7, 9))(*batch_of(long, short)).tolist()
     for loss, token, target in zip(losses, (3, 4), ([0.75, 0.25], [0.0, 1.0]), strict=True):
         words = toy.after(token)[[7, 9]].log_softmax(-1)
         assert loss == pytest.approx(float(-(torch.tensor(target) * words).sum()), abs=1e-6)
@@ -57,7 +57,7 @@ def test_tokens_are_taught_from_the_first_that_is_told_to_the_last_and_padding_n
     tokens = [1, 5, 2, 8]
     alone = Example(tokens=tokens, target=first, weight=1.0)
     longer = Example(tokens=[3] * 9, target=1, weight=1.0)
-    losses = TokensObjective(toy)(*batch_of(alone, longer))
+    losses = TokensObjective(toy)(*batch_of(alone, longer)).tolist()
     each = [-toy.after(tokens[i - 1]).log_softmax(-1)[tokens[i]] for i in range(first, len(tokens))]
     assert losses[0] == pytest.approx(float(torch.stack(each).mean()), abs=1e-6)
 
