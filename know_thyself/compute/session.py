@@ -132,6 +132,16 @@ def check_cpus(actors: int) -> None:
         )
 
 
+def check_workers(workers: int, device: Literal["cpu", "cuda"]) -> None:
+    """Raise `ConfigError` when the cluster has not a device for each of so many training workers: a GPU, or without, a CPU."""
+    kind = "GPU" if device == "cuda" else "CPU"
+    there = ray.cluster_resources().get(kind, 0)
+    if workers > there:
+        raise ConfigError(
+            f"train.workers={workers} needs a {kind} each, but the cluster has {there:g}: lower train.workers, or add a node"
+        )
+
+
 def node_cores() -> int:
     """CPU cores that every node with any has at least, this machine's included."""
     nodes = [int(node["Resources"]["CPU"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]

@@ -150,7 +150,8 @@ class LoraConfig(Section):
     alpha: int = Field(default=32, ge=1)
     """Scale: updates are multiplied by alpha / r."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Dropout before the adapter."""
+    """Dropout before the adapter. Its masks are drawn per worker and forward pass: above 0, another number of workers or
+    micro-batch-size trains another adapter, so both become part of what names the stage; resuming stays exact."""
     targets: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
@@ -210,6 +211,15 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto is bf16 on CUDA and fp32 on CPU."""
     lora: LoraConfig = LoraConfig()
+
+    @model_validator(mode="after")
+    def _one_word(self) -> TrainConfig:
+        if self.loss == "sequence" and self.target != "hard":
+            raise ValueError(
+                f"train.loss={self.loss!r} teaches one word for each question, train.target={self.target!r} a share of each: "
+                "use --train.target hard, or --train.loss verdict"
+            )
+        return self
 
     @model_validator(mode="after")
     def _divisible(self) -> TrainConfig:

@@ -24,6 +24,8 @@ from know_thyself.digests import digest_files, digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.evaluation.evidence import Examined, collect
 from know_thyself.experiment import MARKER, Experiment, StageFolder, write_experiment
+from know_thyself.learning.zero import read_override
+from know_thyself.models import resolve_model
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
@@ -169,6 +171,7 @@ class Bench:
             folder="",
             parent=str(parent.folder.path) if parent else None,
             config=self.config.train,
+            tuning=self.config.tuning,
             style=self.config.prompt_style,
             mode=self.config.label_mode,
             seed=self.config.seed,
@@ -177,6 +180,8 @@ class Bench:
             cores=self.cores,
             logs=str(self.experiment.logs),
             trust_remote_code=self.config.trust_remote_code,
+            prefill=self.config.chat.prefill,
+            deepspeed=read_override(self.config.train),
         )
         settings = {**lesson.settings(self.base.digest), "rule": str(rule_of(self.config))}
         parents = [result.done for result in [*evidence, *([parent] if parent else [])]]
@@ -192,7 +197,9 @@ class Bench:
         return Result(folder, done)
 
     def judge_of(self, trained: Result) -> ModelRef:
-        """The judge that `trained` made, as the engines load it."""
+        """The judge that `trained` made, as the engines load it: a model of its own, or the base with an adapter."""
+        if self.config.tuning == "full":
+            return resolve_model(str(trained.folder.path / training.MODEL), None)
         return self.adapted(trained.folder.path / training.ADAPTER)
 
     def adapted(self, adapter: Path) -> ModelRef:

@@ -12,6 +12,7 @@ from know_thyself.data.files import read_folder
 from know_thyself.data.splits import Questions, split_questions
 from know_thyself.engine.protocol import VLLM, load_engine_factory
 from know_thyself.grading import load_grader
+from know_thyself.learning.zero import read_override
 from know_thyself.models import packaged_world, resolve_model
 from know_thyself.types import ModelRef
 
@@ -34,6 +35,7 @@ class Inputs:
 def check_inputs(config: RunConfig) -> Inputs:
     """The inputs that `config` names. Raises `DataError` or `ConfigError` when they are missing or cannot be used."""
     load_grader(config.grader)
+    read_override(config.train)
     if config.engine.backend != VLLM:
         load_engine_factory(config.engine.backend)
     questions = load_questions(config)

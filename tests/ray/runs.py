@@ -66,6 +66,39 @@ class Run:
             process.send_signal(signal.SIGKILL)
             process.communicate(timeout=60)
 
+    def finish_without_worker(self, reached: Callable[[], bool]) -> str:
+        """Run the job to its end, its training worker killed as soon as `reached`; what it printed. It must succeed."""
+        process = self.start()
+        deadline = time.monotonic() + 300
+        while not reached():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "the point to kill at was never reached"
+            time.sleep(0.02)
+        os.kill(self.training_worker(), signal.SIGKILL)
+        output, _ = process.communicate(timeout=540)
+        assert process.returncode == 0, output
+        return output
+
+    def training_log(self) -> Path:
+        """What the first training worker of the last attempt printed."""
+        return max(self.path.glob("logs/attempt_*/train-epoch1-rank0.log"), key=lambda log: log.stat().st_mtime_ns)
+
+    def training_worker(self) -> int:
+        """The process that prints there."""
+        log = str(self.training_log())
+        for process in Path("/proc").iterdir():
+            try:
+                if process.name.isdigit() and str((process / "fd" / "1").readlink()) == log:
+                    return int(process.name)
+            except OSError:
+                continue  # it ended meanwhile, or is another user's
+        raise AssertionError(f"no process prints to {log}")
+
+    def steps_kept(self) -> int:
+        """The step of the newest complete checkpoint of the training."""
+        marks = self.path.glob("stages/train-*/checkpoints/step-*/_COMPLETE.json")
+        return max((int(mark.parent.name.removeprefix("step-")) for mark in marks), default=0)
+
     def parts(self, stage: str) -> list[Path]:
         """The committed or written parts of all stages of this name."""
         return sorted(self.path.glob(f"stages/{stage}-*/part-*.parquet"))

@@ -65,6 +65,33 @@ def test_killed_drivers_and_engines_leave_no_trace(undisturbed: Run, tmp_path: P
     assert run.tables() == undisturbed.tables()
 
 
+def test_training_goes_on_inside_an_epoch_without_its_driver_and_without_its_worker(undisturbed: Run, tmp_path: Path) -> None:
+    """SIGKILL of the driver after a checkpoint, then of the training worker after a later one: not a step begins anew."""
+    run = a_run_like(undisturbed, tmp_path)
+    run.flags += ["--train.checkpoint-every", "2"]
+    run.kill_when(lambda: run.steps_kept() >= 2)
+    kept = run.steps_kept()
+    assert not list(run.path.glob("stages/train-*/_DONE.json"))
+
+    run.finish_without_worker(lambda: run.steps_kept() >= kept + 2)
+    begun = [int(line.rpartition(" ")[2]) for line in run.training_log().read_text().splitlines() if "begins after" in line]
+    assert len(begun) == 2, "the worker was not started again"
+    assert begun[0] >= kept
+    assert begun[1] >= kept + 2
+    assert run.tables() == undisturbed.tables()
+    assert not list(run.path.glob("stages/train-*/checkpoints/step-*")), "checkpoints outlived their stage"
+
+
+def test_more_workers_than_the_machine_has_cpus_end_the_job_in_one_line(undisturbed: Run, tmp_path: Path) -> None:
+    run = a_run_like(undisturbed, tmp_path)
+    run.flags += ["--train.workers", "64", "--train.batch-size", "64"]
+    process = run.start()
+    output = process.communicate(timeout=540)[0]
+    assert process.returncode == 2, output
+    assert "error: train.workers=64 needs a CPU each" in output
+    assert "Traceback" not in output
+
+
 def test_a_question_that_kills_every_engine_ends_the_job(undisturbed: Run, tmp_path: Path) -> None:
     run = a_run_like(undisturbed, tmp_path)
     process = run.start(KT_FAKE_POISON="What is train thing number 7?")

@@ -12,7 +12,7 @@ LAYERS = (
     "types errors",
     "digests progress prompts grading labeling wire evaluation client",
     "config experiment judge models data world",
-    "compute engine stages evaluation.report testing",
+    "compute engine learning stages evaluation.report testing",
     "pipelines client.local client.integrations cost doctor inspection",
     "cli",
 )
@@ -22,6 +22,7 @@ HEAVY = {"deepspeed", "peft", "ray", "torch", "transformers", "vllm"}
 MAY_BE_HEAVY = (
     "know_thyself.compute",
     "know_thyself.engine",
+    "know_thyself.learning",
     "know_thyself.stages",
     "know_thyself.world.model",
     "know_thyself.client.local",

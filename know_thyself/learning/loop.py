@@ -1,0 +1,134 @@
+"""The loop of one epoch, as each worker runs it on the default process group."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from know_thyself.engine.chat import ChatTokenizer
+from know_thyself.learning.checkpoints import checkpoint_folder, newest, seal, step_of
+from know_thyself.learning.examples import Examples
+from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, STATE, Lesson
+from know_thyself.learning.objectives import judge_example, judge_objective
+from know_thyself.learning.partition import deepspeed_session, start_engine
+from know_thyself.learning.schedule import order, rate, share_of
+from know_thyself.learning.state import read_state, write_state
+from know_thyself.learning.tuning import open_tuning
+
+logger = logging.getLogger(__name__)
+
+
+def learn(lesson: Lesson) -> None:
+    """Run `lesson` from its newest checkpoint, or its parent's state, to its end; the result and the state are in its folder.
+
+    All `train.workers` workers call it alike.
+    """
+    learn_on([lesson])
+
+
+def learn_on(lessons: Sequence[Lesson]) -> None:
+    """Run epochs one after the other without a pause, the first as `learn` does; the last one's folder gets the result."""
+    first, last = lessons[0], lessons[-1]
+    chat = ChatTokenizer(first.base, first.trust_remote_code, first.prefill)
+    with deepspeed_session(first) as settings:
+        tuning = open_tuning(first)
+        engine = start_engine(judge_objective(first, chat, tuning.causal), first, settings)
+        step, steps = _resume(engine, first)
+        for lesson in lessons:
+            steps = _take_steps(engine, _read_examples(lesson, chat), lesson, step, steps)
+            step = 0
+        weights = write_state(engine, Path(last.folder) / STATE, steps)
+        if torch.distributed.get_rank() == 0:
+            tuning.save(weights, Path(last.folder))
+        torch.distributed.barrier()
+
+
+def _read_examples(lesson: Lesson, chat: ChatTokenizer) -> Examples:
+    rows = pq.read_table(Path(lesson.folder) / EXAMPLES).to_pylist()
+    return Examples([judge_example(lesson, chat, row) for row in rows])
+
+
+def _take_steps(engine: Any, examples: Examples, lesson: Lesson, step: int, steps: int) -> int:
+    """Take the steps of the epoch after the first `step`; `steps` of all epochs are behind, and what it returns afterwards."""
+    batches = list(order(examples.lengths, lesson.config, lesson.seed, lesson.epoch))
+    for number, indices in list(enumerate(batches, start=1))[step:]:
+        progress = (lesson.epoch - 1 + (number - 0.5) / len(batches)) / lesson.config.epochs
+        lr = rate(progress, lesson.config)
+        loss = take_step(engine, examples, indices, lr, (lesson.seed, lesson.epoch, number))
+        if torch.distributed.get_rank() == 0:
+            _log_step(lesson, number, len(batches), loss, lr)
+        every = lesson.config.checkpoint_every
+        if every and number % every == 0 and number < len(batches):
+            _write_checkpoint(engine, lesson, number, steps + number - step)
+    return steps + len(batches) - step
+
+
+def take_step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: float, place: tuple[int, int, int]) -> float:
+    """One optimiser step on the global batch `indices`; the weighted mean loss over it.
+
+    `place` (seed, epoch, step) decides whatever chance has a part in, together with the worker and its forward pass.
+    """
+    for group in engine.optimizer.param_groups:
+        group["lr"] = lr
+    rank, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    total = float(examples.weights_of(indices).sum())
+    count = engine.gradient_accumulation_steps()
+    summed = 0.0
+    for number, part in enumerate(np.split(share_of(indices, rank, workers), count)):
+        torch.manual_seed(int(np.random.SeedSequence((*place, rank, number)).generate_state(1)[0]))
+        tokens, last, targets, weights = (tensor.to(engine.device) for tensor in examples.batch(part))
+        losses = engine(tokens, last, targets) * weights
+        engine.backward(losses.sum() * (workers * count / total))
+        engine.step()
+        summed += losses.sum().item()
+    everyone = torch.tensor(summed, device=engine.device, dtype=torch.float64)
+    torch.distributed.all_reduce(everyone)
+    return float(everyone) / total
+
+
+def _resume(engine: Any, lesson: Lesson) -> tuple[int, int]:
+    """Put back where the lesson goes on from: steps of this epoch behind it, and steps of all epochs."""
+    found: list[Path | None] = [None]
+    if torch.distributed.get_rank() == 0:
+        found = [newest(Path(lesson.folder) / CHECKPOINTS)]
+    torch.distributed.broadcast_object_list(found)
+    checkpoint = found[0]
+    if checkpoint is None:
+        step, state = 0, Path(lesson.parent) / STATE if lesson.parent else None
+    else:
+        step, state = step_of(checkpoint), checkpoint
+    steps = read_state(engine, state)
+    if torch.distributed.get_rank() == 0:
+        logger.info("epoch %d begins after step %d", lesson.epoch, step)
+        _cut_log(Path(lesson.folder) / PROGRESS, step)
+    return step, steps
+
+
+def _write_checkpoint(engine: Any, lesson: Lesson, step: int, steps: int) -> None:
+    """Write the state after `step` steps of the epoch, `steps` of all, and vouch for it. All workers must call."""
+    folder = Path(lesson.folder) / CHECKPOINTS
+    is_writer = torch.distributed.get_rank() == 0
+    if is_writer:
+        folder = checkpoint_folder(folder, step)
+    write_state(engine, folder, steps)
+    if is_writer:
+        seal(folder)
+
+
+def _log_step(lesson: Lesson, step: int, steps: int, loss: float, lr: float) -> None:
+    with (Path(lesson.folder) / PROGRESS).open("a") as file:
+        file.write(json.dumps({"step": step, "steps": steps, "loss": round(loss, 8), "rate": lr}) + "\n")
+
+
+def _cut_log(log: Path, step: int) -> None:
+    """Keep of `log` the lines of the first `step` steps: those after will be taken again."""
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    log.write_text("".join(lines[:step]))

@@ -1,0 +1,81 @@
+"""What a batch is asked for: the loss of each example, and the words and turns that examples are made of."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from know_thyself.engine.chat import ChatTokenizer
+from know_thyself.learning.examples import Example, Examples, spoken, turn_end
+from know_thyself.learning.objectives import TokensObjective, VerdictObjective
+from know_thyself.learning.schedule import FILL
+from know_thyself.models import packaged_world
+
+VOCABULARY = 12
+
+
+class Toy(torch.nn.Module):
+    """A model whose logits after a token are that token's row of a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = torch.nn.Embedding(VOCABULARY, 6)
+        self.head = torch.nn.Linear(6, VOCABULARY)
+
+    def get_decoder(self) -> object:
+        return lambda input_ids, use_cache: SimpleNamespace(last_hidden_state=self.table(input_ids))
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+    def after(self, token: int) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.table(torch.tensor(token)))
+        return logits.detach()
+
+
+def batch_of(*examples: Example) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    tokens, last, targets, _ = Examples(examples).batch(np.arange(len(examples)))
+    return tokens, last, targets
+
+
+def test_the_verdict_is_read_at_each_examples_own_end_over_the_words_alone() -> None:
+    toy = Toy()
+    long, short = Example(tokens=[1, 2, 3], target=[0.75, 0.25], weight=1.0), Example(tokens=[4], target=[0.0, 1.0], weight=1.0)
+    losses = VerdictObjective(toy, (7, 9))(*batch_of(long, short)).tolist()
+    for loss, token, target in zip(losses, (3, 4), ([0.75, 0.25], [0.0, 1.0]), strict=True):
+        words = toy.after(token)[[7, 9]].log_softmax(-1)
+        assert loss == pytest.approx(float(-(torch.tensor(target) * words).sum()), abs=1e-6)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_tokens_are_taught_from_the_first_that_is_told_to_the_last_and_padding_never(first: int) -> None:
+    toy = Toy()
+    tokens = [1, 5, 2, 8]
+    alone = Example(tokens=tokens, target=first, weight=1.0)
+    longer = Example(tokens=[3] * 9, target=1, weight=1.0)
+    losses = TokensObjective(toy)(*batch_of(alone, longer)).tolist()
+    each = [-toy.after(tokens[i - 1]).log_softmax(-1)[tokens[i]] for i in range(first, len(tokens))]
+    assert losses[0] == pytest.approx(float(torch.stack(each).mean()), abs=1e-6)
+
+
+def test_a_place_without_an_example_weighs_nothing() -> None:
+    examples = Examples([Example(tokens=[1], target=1, weight=2.0), Example(tokens=[2, 3], target=1, weight=3.0)])
+    assert examples.lengths == [1, 2]
+    assert examples.weights_of(np.array([0, 1, FILL])).tolist() == [2.0, 3.0, 0.0]
+
+
+def test_the_spoken_word_begins_with_the_token_that_is_read_and_the_turn_ends_as_the_template_says() -> None:
+    chat = ChatTokenizer(packaged_world() / "model")
+    for word in ("yes", "no"):
+        tokens = spoken(chat, word)
+        assert tokens[0] == chat.word_tokens([word])[0]
+        assert str(chat.tokenizer.decode(tokens)) == word
+    end = str(chat.tokenizer.decode([turn_end(chat)]))
+    text = chat.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "?"}, {"role": "assistant", "content": "yes"}], tokenize=False
+    )
+    assert f"yes{end}" in str(text)
