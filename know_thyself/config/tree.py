@@ -290,6 +290,11 @@ class RunConfig(BaseSettings):
                 f"sampling.max-tokens={self.sampling.max_tokens} leaves no room for a question in "
                 f"engine.max-model-len={self.engine.max_model_len}: lower the first or raise the second"
             )
+        if self.start_epoch > self.train.epochs + 1:
+            raise ValueError(
+                f"start-epoch={self.start_epoch} comes after the last of train.epochs={self.train.epochs}: lower the first or "
+                "raise the second"
+            )
         if self.label_mode is LabelMode.UNCERTAINTY:
             if self.sampling.num_trials < 2:
                 raise ValueError('num-trials=1 cannot yield "uncertain": use 2 or more, or --label-mode binary')
