@@ -23,6 +23,7 @@ from know_thyself.digests import digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.evaluation.evidence import Examined, collect
 from know_thyself.experiment import MARKER, Experiment, StageFolder
+from know_thyself.pipelines.guards import check_may_run
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
@@ -92,8 +93,19 @@ class Bench:
         dropped = self.questions.dropped
         return Result(folder, folder.commit_table(num_in=len(rows) + sum(dropped.values()), num_dropped=dropped, began=began))
 
-    def examine(self, title: str, questions: Result, *, answerer: ModelRef | None, judge: ModelRef | None) -> Result:
-        """Sample trials with `answerer` and judgments with `judge` for all questions, in one start of the engines."""
+    def examine(
+        self,
+        title: str,
+        questions: Result,
+        *,
+        answerer: ModelRef | None,
+        judge: ModelRef | None,
+        epoch: int | None = None,
+    ) -> Result:
+        """Sample trials with `answerer` and judgments with `judge` for all questions, in one start of the engines.
+
+        `epoch` is the epoch that this belongs to, if any. Raises `ConfigError` where the settings ask for what stands alone.
+        """
         config = self.config
         task = examining.Task(
             answerer=answerer,
@@ -108,6 +120,7 @@ class Bench:
         folder = self.experiment.stage("examine", task.settings(), [questions.done])
         if result := self._finish(folder):
             return result
+        check_may_run(config, folder, epoch=epoch, samples=answerer is not None)
         pool = examining.Pool(
             engine=self.engine_spec(),
             least=config.engine.actors_min,
@@ -160,7 +173,10 @@ class Bench:
         evidence: Sequence[Result],
         parent: Result | None,
     ) -> Result:
-        """Train one epoch on `examples`, which follow from the settings and `evidence`, going on from `parent`."""
+        """Train one epoch on `examples`, which follow from the settings and `evidence`, going on from `parent`.
+
+        Raises `ConfigError` where the settings ask for what stands alone.
+        """
         lesson = training.Lesson(
             base=self.base.name,
             folder="",
@@ -180,6 +196,7 @@ class Bench:
         folder = self.experiment.stage("train", settings, parents)
         if result := self._finish(folder):
             return result
+        check_may_run(self.config, folder, epoch=epoch, samples=False)
         folder.path.mkdir(parents=True, exist_ok=True)
         questions = {question.id: question for question in self.questions.questions}
         rows = [{**questions[e.question_id].to_row(), "target": list(e.target), "weight": e.weight} for e in examples]

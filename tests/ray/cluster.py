@@ -54,6 +54,10 @@ class Cluster:
         """The job server's record of a job."""
         return dict(self.ask(f"/api/jobs/{job_id}", self.environment["RAY_AUTH_TOKEN"]))
 
+    def log(self, job_id: str) -> str:
+        """What a job printed."""
+        return str(self.ask(f"/api/jobs/{job_id}/logs", self.environment["RAY_AUTH_TOKEN"])["logs"])
+
 
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody listens on."""
@@ -117,9 +121,10 @@ def _end(head: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         head.kill()
         head.wait(timeout=30)
-    for process, born in started.items():
-        if _born(process) == born:
-            os.kill(process, signal.SIGKILL)
+    left = {process for process, born in started.items() if _born(process) == born}
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert left == set(), "ending the head must end its node"
 
 
 def descendants(ancestor: int) -> dict[int, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_fake_questions
-from tests.ray.cluster import Cluster, cluster, descendants
+from tests.ray.cluster import Cluster, cluster
 from tests.ray.runs import Run
 
 
@@ -19,7 +18,6 @@ from tests.ray.runs import Run
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("cluster")) as started:
         yield started
-    assert descendants(os.getpid()) == {}
 
 
 @pytest.fixture
@@ -40,18 +38,17 @@ def test_a_submitted_job_leaves_its_experiment_where_it_was_told(running: Cluste
     assert (run.path / "judge" / "judge.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_relative_root_inside_a_job_is_refused_in_one_line(running: Cluster, run: Run) -> None:
     flags = ["experiments" if flag == str(run.root) else flag for flag in run.flags]
     submitted = running.submit("relative", "python", "-m", "jobs.judgment", *flags, timeout=240)
     assert submitted.returncode != 0
     record = running.job("relative")
     assert (record["status"], record["driver_exit_code"]) == ("FAILED", 2)
-    said = [line for line in submitted.stdout.splitlines() if line.startswith("error: ")]
-    assert said == [
+    assert running.log("relative").splitlines()[1:] == [
         "error: experiments-root=experiments is relative, but a submitted job runs in a temporary copy of its folder: "
         "give an absolute path on storage that outlives the job"
     ]
-    assert "Traceback" not in submitted.stdout
 
 
 @pytest.mark.parametrize("token", [None, "0" * 64])

@@ -1,0 +1,36 @@
+"""`skip_collect` and `start_epoch`: what stands is used, and nothing that does not is begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from know_thyself.config import RunConfig
+from know_thyself.errors import ConfigError
+from know_thyself.experiment import Experiment, StageFolder
+from know_thyself.pipelines.guards import check_may_run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StageFolder:
+    return Experiment(tmp_path / "mine", attempt=1).stage("examine", {})
+
+
+@pytest.mark.parametrize("epoch", [None, 0, 1, 3])
+def test_answers_are_not_asked_for_against_the_users_word(folder: StageFolder, epoch: int | None) -> None:
+    settings = RunConfig(skip_collect=True)
+    with pytest.raises(ConfigError, match=r"experiment mine holds no answers .*examine-\w+ is not done.*leave --skip-collect"):
+        check_may_run(settings, folder, epoch=epoch, samples=True)
+    check_may_run(settings, folder, epoch=epoch, samples=False)
+    check_may_run(RunConfig(), folder, epoch=epoch, samples=True)
+
+
+@pytest.mark.parametrize(("start", "epoch", "may"), [(1, 1, True), (3, 3, True), (3, 4, True), (3, 2, False), (1, 0, False)])
+def test_an_epoch_before_the_first_must_stand(folder: StageFolder, start: int, epoch: int, may: bool) -> None:
+    settings = RunConfig(start_epoch=start)
+    if may:
+        check_may_run(settings, folder, epoch=epoch, samples=True)
+    else:
+        with pytest.raises(ConfigError, match=rf"start-epoch={start}: epoch {epoch} of experiment mine does not stand"):
+            check_may_run(settings, folder, epoch=epoch, samples=False)
