@@ -1,11 +1,11 @@
-"""The human's command: `know-thyself ask | report | world`."""
+"""The human's command: `know-thyself ask | report | export | world`."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -77,6 +77,24 @@ def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
     console = Console()
     console.print(summary_table(json.loads(experiment.summary.read_text())))
     console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    name: Name,
+    layout: Annotated[
+        Literal["jsonl"], typer.Option("--format", help="jsonl: JSON Lines under the prototype's names")
+    ] = "jsonl",
+    out: Annotated[Path | None, typer.Option(help="folder to write to; export/ in the experiment's when not given")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Write the answers, abilities and judgments of an experiment as files for eyes and jq."""
+    from know_thyself.pipelines.export import export_jsonl
+
+    experiment = _experiment(name, root)
+    writers = {"jsonl": export_jsonl}
+    for path in writers[layout](experiment, (out or experiment.path / "export").expanduser().absolute()):
+        print(path)
 
 
 @world.command()

@@ -113,18 +113,17 @@ def _await_job_server(started: Cluster, head: subprocess.Popen[bytes], log: Path
 
 
 def _end(head: subprocess.Popen[bytes]) -> None:
-    """End `head` and everything it started, by process id: politely first, which drains the node."""
+    """End `head` and everything it started, by process id, and see that it is gone."""
     started = descendants(head.pid)
-    head.send_signal(signal.SIGTERM)
-    try:
-        head.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        head.kill()
-        head.wait(timeout=30)
-    left = {process for process, born in started.items() if _born(process) == born}
-    for process in left:
-        os.kill(process, signal.SIGKILL)
-    assert left == set(), "ending the head must end its node"
+    head.kill()
+    head.wait(timeout=30)
+    for process, born in started.items():
+        if _born(process) == born:
+            os.kill(process, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while left := [process for process, born in started.items() if _born(process) == born]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.1)
 
 
 def descendants(ancestor: int) -> dict[int, str]:
@@ -140,11 +139,12 @@ def descendants(ancestor: int) -> dict[int, str]:
 
 
 def _stat(process: int) -> list[str]:
-    """The fields of /proc/<id>/stat after the command's name; none when the process is gone."""
+    """The fields of /proc/<id>/stat after the command's name; none when the process is gone or only waits to be reaped."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+    return fields if fields[0] != "Z" else []
 
 
 def _born(process: int) -> str:

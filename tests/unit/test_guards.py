@@ -26,7 +26,10 @@ def test_answers_are_not_asked_for_against_the_users_word(folder: StageFolder, e
     check_may_run(RunConfig(), folder, epoch=epoch, samples=True)
 
 
-@pytest.mark.parametrize(("start", "epoch", "may"), [(1, 1, True), (3, 3, True), (3, 4, True), (3, 2, False), (1, 0, False)])
+@pytest.mark.parametrize(
+    ("start", "epoch", "may"),
+    [(1, 0, True), (1, 1, True), (2, 0, False), (2, 1, False), (3, 2, False), (3, 3, True), (3, 4, True)],
+)
 def test_an_epoch_before_the_first_must_stand(folder: StageFolder, start: int, epoch: int, may: bool) -> None:
     settings = RunConfig(start_epoch=start)
     if may:

@@ -72,7 +72,10 @@ def test_no_spelling_of_the_prototype_hides_a_flag_of_ours() -> None:
 WRONG = {
     "value of another type": (["--num_samples", "many"], "data.num_train='many'"),
     "value out of bounds": (["--epochs", "-1"], "train.epochs='-1'"),
-    "batch without GPUs": (["--batch_size", "16"], "--batch_size 16 is the batch of one GPU, as in the prototype: add --num_gpus"),
+    "batch without GPUs": (
+        ["--batch_size", "16"],
+        "--batch_size 16 is the batch of one GPU, as in the prototype: add --num_gpus",
+    ),
     "batch of another type": (["--batch_size", "1.5", "--num_gpus", "2"], "--batch_size 1.5: give a whole number"),
     "GPUs of another type": (["--batch_size", "2", "--num_gpus", "all"], "--num_gpus all: give a whole number"),
     "no GPUs": (["--num_gpus", "0"], "train.workers='0'"),
