@@ -1,7 +1,7 @@
 """The prototype's spellings of our flags, in one table; every job accepts them.
 
-A translation only renames: whether a value makes sense is for the settings to say. `docs/coming-from-the-prototype.md` shows the
-same table.
+A translation only renames: whether a value makes sense is for the settings to say.
+`docs/coming-from-the-prototype.md` shows the same table.
 """
 
 from __future__ import annotations

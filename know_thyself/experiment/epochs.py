@@ -25,9 +25,9 @@ SCHEMA = 1
 class EpochStages(Record):
     """The folder names of one epoch's stages.
 
-    `sampled` holds the trials and `graded` the grades that the epoch's labels come from: those of epoch 0 as long as the answerer
-    is frozen; `sampled` is None where the counts come from logs. `judged` holds the judgments, `trained` the checkpoint they were
-    made with, None in epoch 0.
+    `sampled` holds the trials and `graded` the grades that the epoch's labels come from: those of epoch 0 as long as the
+    answerer is frozen; `sampled` is None where the counts come from logs. `judged` holds the judgments, `trained` the
+    checkpoint they were made with, None in epoch 0.
     """
 
     epoch: int

@@ -4,8 +4,8 @@
     responses_epochN.jsonl  val_responses_epochN.jsonl  those of epoch N, where its training changed the answers
     tested_epochN.jsonl     val_tested_epochN.jsonl     the judgments of epoch N; 0 is the untrained model
 
-Files without `val_` hold all that is not validation: `split` says train, dev or calibration. Every question has its row in every
-file; what could not be graded or read is null.
+Files without `val_` hold all that is not validation: `split` says train, dev or calibration. Every question has its row in
+every file; what could not be graded or read is null.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Rows = Mapping[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochTables:
-    """The committed tables of one epoch: the questions in order, and what each stage says of them; `sampled` is None without trials."""
+    """The committed tables of one epoch: the questions, and what each stage says of them; `sampled` is None without trials."""
 
     questions: Sequence[Question]
     sampled: Rows | None
@@ -80,7 +80,7 @@ def _tested(question: Question, tables: EpochTables, rule: AbilityRule, mode: La
 def export_jsonl(experiment: Experiment, out: Path) -> list[Path]:
     """Write the files of all epochs of `experiment` into `out`, replacing those there; their paths.
 
-    Raises `StoreError` when the experiment's index or a stage is missing or damaged; every stage is read before a file is written.
+    Raises `StoreError` when the experiment's index or a stage is missing or damaged, before any file is written.
     """
     index = read_index(experiment)
     epochs = [_folders(experiment, stages) for stages in index.epochs]

@@ -72,7 +72,7 @@ def a_run(experiment: Experiment, *, recollected: bool) -> list[EpochStages]:
     first = examined(experiment, 0, 0.9, "old")
     grades = graded(experiment, 0, {"a": [True, True], "b": [True, False], "c": [False, False], "d": [True, None]})
     second = examined(experiment, 1, 0.2, "new" if recollected else None)
-    again = graded(experiment, 1, dict.fromkeys(SPLITS, [False, False])) if recollected else grades
+    again = graded(experiment, 1, {name: [False, False] for name in SPLITS}) if recollected else grades
     epochs = [
         EpochStages(
             epoch=epoch,
