@@ -44,19 +44,30 @@ class Cluster:
             check=False,
         )
 
-    def ask(self, path: str, token: str | None) -> Any:
-        """What the job server says at `path` to one who shows `token`. Raises `HTTPError`."""
+    def ask(self, path: str, token: str | None) -> tuple[int, str]:
+        """Status and body of what the job server answers at `path` to one who shows `token`."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        with urllib.request.urlopen(urllib.request.Request(self.server + path, headers=headers), timeout=30) as reply:
-            return json.loads(reply.read())
+        request = urllib.request.Request(self.server + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def told(self, path: str) -> dict[str, Any]:
+        """What the job server tells at `path` to one who has the token."""
+        status, body = self.ask(path, self.environment["RAY_AUTH_TOKEN"])
+        assert status == 200, body
+        return dict(json.loads(body))
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job server's record of a job."""
-        return dict(self.ask(f"/api/jobs/{job_id}", self.environment["RAY_AUTH_TOKEN"]))
+        return self.told(f"/api/jobs/{job_id}")
 
     def log(self, job_id: str) -> str:
         """What a job printed."""
-        return str(self.ask(f"/api/jobs/{job_id}/logs", self.environment["RAY_AUTH_TOKEN"])["logs"])
+        return str(self.told(f"/api/jobs/{job_id}/logs")["logs"])
 
 
 def free_ports(count: int) -> list[int]:
@@ -105,11 +116,12 @@ def _await_job_server(started: Cluster, head: subprocess.Popen[bytes], log: Path
         assert head.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         try:
-            started.ask("/api/jobs/", started.environment["RAY_AUTH_TOKEN"])
+            status, _ = started.ask("/api/jobs/", started.environment["RAY_AUTH_TOKEN"])
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-        else:
+            status = None
+        if status == 200:
             return
+        time.sleep(0.5)
 
 
 def _end(head: subprocess.Popen[bytes]) -> None:
