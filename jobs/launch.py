@@ -26,7 +26,7 @@ def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
         config = load_config(translate(sys.argv[1:]), program)
         from know_thyself.experiment import experiments_root
 
-        experiments_root(config)
+        experiments_root(config)  # a root that cannot be used is refused before anything heavy loads
         if config.dry_run:
             from know_thyself.cost import dry_run
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from know_thyself.config import RunConfig
+from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.errors import ConfigError
 from know_thyself.experiment import Experiment, StageFolder
 from know_thyself.pipelines.guards import check_may_run
@@ -37,3 +38,10 @@ def test_an_epoch_before_the_first_must_stand(folder: StageFolder, start: int, e
     else:
         with pytest.raises(ConfigError, match=rf"start-epoch={start}: epoch {epoch} of experiment mine does not stand"):
             check_may_run(settings, folder, epoch=epoch, samples=False)
+
+
+def test_the_first_epoch_may_be_the_one_after_the_last_that_stands() -> None:
+    train = TrainConfig(epochs=3)
+    assert RunConfig(start_epoch=4, train=train).start_epoch == 4
+    with pytest.raises(ValidationError, match="start-epoch=5 comes after the last of train.epochs=3"):
+        RunConfig(start_epoch=5, train=train)
