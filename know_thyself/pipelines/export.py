@@ -11,12 +11,15 @@ every file; what could not be graded or read is null.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from know_thyself import labeling, prompts
+from know_thyself.errors import StoreError
 from know_thyself.experiment import Experiment, StageFolder, write_whole
 from know_thyself.experiment.epochs import EpochIndex, EpochStages, committed_stage, read_index
 from know_thyself.labeling import AbilityRule
@@ -24,6 +27,9 @@ from know_thyself.types import LabelMode, Question, Split
 
 Rows = Mapping[str, dict[str, Any]]
 """The rows of a stage's table by their question's id."""
+PREFIXES = {"": False, "val_": True}
+"""Before the name of a file: whether it holds validation questions or all others."""
+EXPORTED = re.compile(r"(val_)?(responses|tested)(_epoch\d+)?\.jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,9 @@ class EpochTables:
     sampled: Rows | None
     graded: Rows
     judged: Rows
+
+
+RowMaker = Callable[[EpochTables], list[dict[str, Any]]]
 
 
 def response_rows(tables: EpochTables, rule: AbilityRule) -> list[dict[str, Any]]:
@@ -80,15 +89,44 @@ def _tested(question: Question, tables: EpochTables, rule: AbilityRule, mode: La
 def export_jsonl(experiment: Experiment, out: Path) -> list[Path]:
     """Write the files of all epochs of `experiment` into `out`, replacing those there; their paths.
 
-    Raises `StoreError` when the experiment's index or a stage is missing or damaged, before any file is written.
+    Raises `StoreError`, before any file is written, when the experiment's index or a stage is missing or damaged, or `out`
+    holds files of an export with other epochs.
     """
     index = read_index(experiment)
+    plans = _plans(index)
+    _refuse_others(out, {prefix + name for plan in plans for name in plan for prefix in PREFIXES})
     epochs = [_folders(experiment, stages) for stages in index.epochs]
     written = []
-    for name, rows in _files(index, epochs):
-        write_whole(out / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        written.append(out / name)
+    for plan, folders in zip(plans, epochs, strict=True):
+        tables = _tables(folders)
+        for name, rows_of in plan.items():
+            rows = rows_of(tables)
+            for prefix, is_validation in PREFIXES.items():
+                kept = [row for row in rows if (row["split"] == Split.VALIDATION) is is_validation]
+                write_whole(out / f"{prefix}{name}", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+                written.append(out / f"{prefix}{name}")
     return written
+
+
+def _plans(index: EpochIndex) -> list[dict[str, RowMaker]]:
+    """Per epoch the files that it has, each with what makes its rows."""
+    plans, graded = [], None
+    for stages in index.epochs:
+        plan: dict[str, RowMaker] = {}
+        if stages.graded != graded:
+            suffix = "" if graded is None else f"_epoch{stages.epoch}"
+            plan[f"responses{suffix}.jsonl"] = partial(response_rows, rule=index.rule)
+        plan[f"tested_epoch{stages.epoch}.jsonl"] = partial(tested_rows, rule=index.rule, mode=index.mode)
+        plans.append(plan)
+        graded = stages.graded
+    return plans
+
+
+def _refuse_others(out: Path, names: Set[str]) -> None:
+    """Raise `StoreError` where `out` holds exported files that are not among `names`: they would pass for ours."""
+    others = sorted(path.name for path in out.glob("*.jsonl") if EXPORTED.fullmatch(path.name) and path.name not in names)
+    if others:
+        raise StoreError(f"{out} holds {', '.join(others)} of another export: move them away, or give another --out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,23 +146,6 @@ def _folders(experiment: Experiment, stages: EpochStages) -> _Folders:
         graded=committed_stage(experiment, stages.graded),
         judged=committed_stage(experiment, stages.judged),
     )
-
-
-def _files(index: EpochIndex, epochs: Sequence[_Folders]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Name and rows of each file, one epoch in memory at a time."""
-    graded = None
-    for stages, folders in zip(index.epochs, epochs, strict=True):
-        tables = _tables(folders)
-        if stages.graded != graded:
-            suffix = "" if graded is None else f"_epoch{stages.epoch}"
-            yield from _by_split(f"responses{suffix}.jsonl", response_rows(tables, index.rule))
-            graded = stages.graded
-        yield from _by_split(f"tested_epoch{stages.epoch}.jsonl", tested_rows(tables, index.rule, index.mode))
-
-
-def _by_split(name: str, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    yield name, [row for row in rows if row["split"] != Split.VALIDATION]
-    yield f"val_{name}", [row for row in rows if row["split"] == Split.VALIDATION]
 
 
 def _tables(folders: _Folders) -> EpochTables:

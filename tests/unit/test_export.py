@@ -148,6 +148,17 @@ def test_answers_that_training_changed_have_files_of_their_own(experiment: Exper
     assert [(row["ability"], row["correct"]) for row in tested] == [("cannot", True), ("cannot", True), ("cannot", None)]
 
 
+def test_files_of_epochs_that_are_no_more_are_not_left_among_the_new(experiment: Experiment, tmp_path: Path) -> None:
+    epochs = a_run(experiment, recollected=False)
+    export_jsonl(experiment, tmp_path / "out")
+    (tmp_path / "out" / "notes.jsonl").write_text("mine")
+    write_index(experiment, RunConfig(), epochs[:1])
+    with pytest.raises(StoreError, match=r"out holds tested_epoch1.jsonl, val_tested_epoch1.jsonl of another export"):
+        export_jsonl(experiment, tmp_path / "out")
+    write_index(experiment, RunConfig(), epochs)
+    export_jsonl(experiment, tmp_path / "out")
+
+
 def test_labels_from_logs_have_counts_and_no_answers(experiment: Experiment, tmp_path: Path) -> None:
     epochs = [EpochStages(**{**row.to_row(), "sampled": None}) for row in a_run(experiment, recollected=False)]
     write_index(experiment, RunConfig(), epochs)

@@ -43,5 +43,5 @@ def test_an_epoch_before_the_first_must_stand(folder: StageFolder, start: int, e
 def test_the_first_epoch_may_be_the_one_after_the_last_that_stands() -> None:
     train = TrainConfig(epochs=3)
     assert RunConfig(start_epoch=4, train=train).start_epoch == 4
-    with pytest.raises(ValidationError, match="start-epoch=5 comes after the last of train.epochs=3"):
+    with pytest.raises(ValidationError, match=r"start-epoch=5 comes after the last of train.epochs=3"):
         RunConfig(start_epoch=5, train=train)
