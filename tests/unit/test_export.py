@@ -18,8 +18,6 @@ from know_thyself.errors import StoreError
 from know_thyself.experiment import MARKER, Experiment, StageFolder
 from know_thyself.experiment.epochs import EpochStages, committed_stage, read_index, write_index
 from know_thyself.pipelines.export import export_jsonl
-from know_thyself.stages.examining import EXAMINED
-from know_thyself.stages.grading import GRADED
 from know_thyself.types import Finish, Question, Split
 
 SPLITS = {"a": Split.TRAIN, "b": Split.DEV, "c": Split.CALIBRATION, "d": Split.VALIDATION}
@@ -37,7 +35,7 @@ def commit(
 ) -> StageFolder:
     folder = experiment.stage(stage, {"version": version})
     folder.path.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder.path / "part-0.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), folder.path / "part-0.parquet")
     folder.commit_table(num_in=len(rows), num_dropped={}, began=0.0)
     return folder
 
@@ -50,12 +48,12 @@ def examined(experiment: Experiment, version: int, can: float, trials: str | Non
         for name in SPLITS
     ]
     rows[2] |= {"probabilities": None, "mass": None}
-    return commit(experiment, "examine", version, rows, EXAMINED)
+    return commit(experiment, "examine", version, rows)
 
 
 def graded(experiment: Experiment, version: int, grades: dict[str, list[bool | None]]) -> StageFolder:
     rows = [{"id": name, "correct": correct, "matched": [None, None]} for name, correct in grades.items()]
-    return commit(experiment, "grade", version, rows, GRADED)
+    return commit(experiment, "grade", version, rows)
 
 
 @pytest.fixture
