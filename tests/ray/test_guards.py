@@ -86,6 +86,7 @@ def a_bench(root: Path, settings: dict[str, Any]) -> tuple[Bench, Result]:
     return bench, bench.put_questions()
 
 
+@pytest.mark.slow
 def test_what_stands_is_used(finished: Run) -> None:
     before = finished.tables()
     output = like(finished, "--skip_collect", "--start_epoch", "2").finish()
@@ -93,6 +94,7 @@ def test_what_stands_is_used(finished: Run) -> None:
     assert finished.tables() == before
 
 
+@pytest.mark.slow
 def test_the_answers_that_stand_serve_another_training(finished: Run) -> None:
     sampled = finished.parts("examine")
     refused(finished, "--lr", "1e-2", "--start_epoch", "2", told="start-epoch=2: epoch 1 of experiment run does not stand")
