@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from jobs.prototype_flags import translate
 from know_thyself.compute.environment import prepare_environment
 from know_thyself.config import RunConfig, load_config
 from know_thyself.errors import KnowThyselfError
@@ -22,7 +23,10 @@ def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
     prepare_environment()
     program = f"python -m jobs.{job}"
     try:
-        config = load_config(sys.argv[1:], program)
+        config = load_config(translate(sys.argv[1:]), program)
+        from know_thyself.experiment import experiments_root
+
+        experiments_root(config)  # a root that cannot be used is refused before anything heavy loads
         if config.dry_run:
             from know_thyself.cost import dry_run
 

@@ -1,9 +1,9 @@
-"""Commands on an experiment: `ask`, `report`."""
+"""Commands on an experiment: `ask`, `report`, `export`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -60,3 +60,20 @@ def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
     console = Console()
     console.print(summary_table(json.loads(experiment.summary.read_text())))
     console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)
+
+
+def export(
+    name: Name,
+    layout: Annotated[
+        Literal["jsonl"], typer.Option("--format", help="jsonl: JSON Lines under the prototype's names")
+    ] = "jsonl",
+    out: Annotated[Path | None, typer.Option(help="folder to write to; export/ in the experiment's when not given")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Write the answers, abilities and judgments of an experiment as files for eyes and jq."""
+    from know_thyself.pipelines.export import export_jsonl
+
+    experiment = named_experiment(name, root)
+    writers = {"jsonl": export_jsonl}
+    for path in writers[layout](experiment, (out or experiment.path / "export").expanduser().absolute()):
+        print(path)

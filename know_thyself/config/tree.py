@@ -304,6 +304,11 @@ class RunConfig(BaseSettings):
                 f"sampling.max-tokens={self.sampling.max_tokens} leaves no room for a question in "
                 f"engine.max-model-len={self.engine.max_model_len}: lower the first or raise the second"
             )
+        if self.start_epoch > self.train.epochs + 1:
+            raise ValueError(
+                f"start-epoch={self.start_epoch} comes after the last of train.epochs={self.train.epochs}: lower the first or "
+                "raise the second"
+            )
         if self.label_mode is LabelMode.UNCERTAINTY:
             self._check_uncertain()
         return self

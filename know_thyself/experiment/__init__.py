@@ -3,6 +3,7 @@
     experiments/<name>/
       config.json               the resolved settings
       stages/<stage>-<digest>/  one folder per stage and settings: parts, then `_DONE.json`, written last
+      epochs.json               which stages belong to which epoch
       summary.json report.html judge/
       logs/attempt_<n>/         what each launch said
 
@@ -79,6 +80,11 @@ class Experiment:
     def summary(self) -> Path:
         """The summary of all epochs."""
         return self.path / "summary.json"
+
+    @property
+    def epochs(self) -> Path:
+        """The index of the stages of each epoch: see `know_thyself.experiment.epochs`."""
+        return self.path / "epochs.json"
 
     @property
     def report(self) -> Path:

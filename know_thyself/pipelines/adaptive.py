@@ -26,6 +26,7 @@ from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.evaluation.selection import select_examples
 from know_thyself.experiment import versions, write_whole
+from know_thyself.experiment.epochs import EpochStages, write_index
 from know_thyself.judge import JudgeCard, write_judge
 from know_thyself.labeling import TargetRule
 from know_thyself.pipelines.bench import Bench, Result, open_bench, rule_of
@@ -36,9 +37,9 @@ from know_thyself.types import JudgmentExample, Split
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """The answers of one answerer: the examination that sampled them, and their grades."""
+    """The answers of one answerer: the examination that sampled them, and their grades; logs hold counts alone."""
 
-    sampled: Result
+    sampled: Result | None
     graded: Result
 
 
@@ -79,13 +80,13 @@ def run(config: RunConfig, inputs: Inputs, console: Console) -> Path:
 def _run(bench: Bench) -> Path:
     questions = bench.put_questions()
     epochs = [untrained(bench, questions)]
-    _show(bench, epochs)
+    _show(bench, questions, epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
         if not lessons(bench, epochs):
             bench.console.print("every training question is judged right: nothing left to learn")
             break
         epochs.append(next_epoch(bench, questions, epochs))
-        _show(bench, epochs)
+        _show(bench, questions, epochs)
     _keep(bench, best_of(epochs))
     return bench.experiment.path
 
@@ -102,7 +103,8 @@ def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
 
 def examine_first(bench: Bench, questions: Result) -> Result:
     """The untrained model's answers and judgments, in one pass."""
-    return bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
+    title = "epoch 0: five answers and a judgment each"
+    return bench.examine(title, questions, answerer=bench.base, judge=bench.base, epoch=0)
 
 
 def untrained(bench: Bench, questions: Result) -> EpochResult:
@@ -134,9 +136,10 @@ def next_epoch(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -
     trained = train_next(bench, questions, epochs)
     judge = bench.judge_of(trained)
     if bench.config.tuning == "lora":
-        judged = bench.examine(f"epoch {number}: judging", questions, answerer=None, judge=judge)
+        judged = bench.examine(f"epoch {number}: judging", questions, answerer=None, judge=judge, epoch=number)
         return evaluate(bench, first.collected, judged, epoch=number, trained=trained)
-    judged = bench.examine(f"epoch {number}: answers and judgments", questions, answerer=judge, judge=judge)
+    title = f"epoch {number}: answers and judgments"
+    judged = bench.examine(title, questions, answerer=judge, judge=judge, epoch=number)
     collected = Collected(sampled=judged, graded=bench.grade(questions, judged))
     return evaluate(bench, collected, judged, epoch=number, trained=trained, frozen=first.collected)
 
@@ -188,9 +191,10 @@ def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
     }
 
 
-def _show(bench: Bench, epochs: Sequence[EpochResult]) -> None:
-    """Print the table so far, and write summary and report: a run that is cut short leaves what it has found."""
+def _show(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> None:
+    """Print the table so far, and write index, summary and report: a run that is cut short leaves what it has found."""
     content = summary(bench.config, epochs)
+    write_index(bench.experiment, bench.config, [_stages(questions, result) for result in epochs])
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
     best = best_of(epochs)
     write_report(
@@ -207,6 +211,18 @@ def _show(bench: Bench, epochs: Sequence[EpochResult]) -> None:
         ),
     )
     bench.console.print(summary_table(content))
+
+
+def _stages(questions: Result, result: EpochResult) -> EpochStages:
+    """The folders that `result` stands on."""
+    return EpochStages(
+        epoch=result.epoch,
+        questions=questions.name,
+        sampled=result.collected.sampled.name if result.collected.sampled else None,
+        graded=result.collected.graded.name,
+        judged=result.judged.name,
+        trained=result.trained.name if result.trained else None,
+    )
 
 
 def _keep(bench: Bench, best: EpochResult) -> None:

@@ -26,6 +26,7 @@ from know_thyself.evaluation.evidence import Examined, collect
 from know_thyself.experiment import MARKER, Experiment, StageFolder, write_experiment
 from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
+from know_thyself.pipelines.guards import check_may_run
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
@@ -38,6 +39,11 @@ class Result:
 
     folder: StageFolder
     done: StageDone
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.path.name
 
 
 def decoding_of(config: RunConfig) -> Decoding:
@@ -95,8 +101,19 @@ class Bench:
         dropped = self.questions.dropped
         return Result(folder, folder.commit_table(num_in=len(rows) + sum(dropped.values()), num_dropped=dropped, began=began))
 
-    def examine(self, title: str, questions: Result, *, answerer: ModelRef | None, judge: ModelRef | None) -> Result:
-        """Sample trials with `answerer` and judgments with `judge` for all questions, in one start of the engines."""
+    def examine(
+        self,
+        title: str,
+        questions: Result,
+        *,
+        answerer: ModelRef | None,
+        judge: ModelRef | None,
+        epoch: int | None = None,
+    ) -> Result:
+        """Sample trials with `answerer` and judgments with `judge` for all questions, in one start of the engines.
+
+        `epoch` is the epoch that this belongs to, if any. Raises `ConfigError` where the settings ask for what stands alone.
+        """
         config = self.config
         task = examining.Task(
             answerer=answerer,
@@ -112,6 +129,7 @@ class Bench:
         folder = self.experiment.stage("examine", task.settings(), [questions.done])
         if result := self._finish(folder):
             return result
+        check_may_run(config, folder, epoch=epoch, samples=answerer is not None)
         pool = examining.Pool(
             engine=self.engine_spec(),
             least=config.engine.actors_min,
@@ -165,7 +183,10 @@ class Bench:
         evidence: Sequence[Result],
         parent: Result | None,
     ) -> Result:
-        """Train one epoch on `examples`, which follow from the settings and `evidence`, going on from `parent`."""
+        """Train one epoch on `examples`, which follow from the settings and `evidence`, going on from `parent`.
+
+        Raises `ConfigError` where the settings ask for what stands alone.
+        """
         lesson = training.Lesson(
             base=self.base.name,
             folder="",
@@ -188,6 +209,7 @@ class Bench:
         folder = self.experiment.stage("train", settings, parents)
         if result := self._finish(folder):
             return result
+        check_may_run(self.config, folder, epoch=epoch, samples=False)
         folder.path.mkdir(parents=True, exist_ok=True)
         questions = {question.id: question for question in self.questions.questions}
         rows = [{**questions[e.question_id].to_row(), "target": list(e.target), "weight": e.weight} for e in examples]

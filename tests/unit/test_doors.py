@@ -21,6 +21,8 @@ def job(*flags: str, root: Path) -> subprocess.CompletedProcess[str]:
     [
         (["--train.epochs", "many"], "train.epochs='many'"),
         (["--preset", "nope"], "there is no preset 'nope'"),
+        (["--num_samples", "many"], "data.num_train='many'"),
+        (["--phase", "2"], "--phase: it chose a phase of the three-phase pipeline"),
         (["--model", "/no/such/folder"], "/no/such/folder"),
         (["--dataset", "/no/such/folder"], "/no/such/folder"),
     ],
@@ -32,6 +34,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(flags: list[str], told: str, t
     assert finished.stderr.startswith("error: ")
     assert len(finished.stderr.splitlines()) == 1
     assert not (tmp_path / "experiments").exists()
+
+
+def test_a_relative_root_inside_a_submitted_job_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    finished = job("--preset", "world", "--dry-run", root=Path("runs"))
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: experiments-root=runs is relative, but a submitted job runs in a temporary copy")
+    assert len(finished.stderr.splitlines()) == 1
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""What `skip_collect` and `start_epoch` forbid: a run that would redo by accident what its user believes to stand.
+
+Every stage that stands is kept without either; they only turn work that would start anew into an error.
+"""
+
+from __future__ import annotations
+
+from know_thyself.config import RunConfig
+from know_thyself.errors import ConfigError
+from know_thyself.experiment import StageFolder
+
+FIRST = 1
+"""The epoch that every run may start from: the untrained model is measured on the way."""
+
+
+def check_may_run(config: RunConfig, folder: StageFolder, *, epoch: int | None, samples: bool) -> None:
+    """Raise `ConfigError` where `config` forbids to run the stage of `folder`, which is not done.
+
+    `epoch` is the epoch it belongs to, if any; `samples` whether it asks the model for answers.
+    """
+    experiment = folder.path.parent.parent.name
+    if samples and config.skip_collect:
+        raise ConfigError(
+            f"skip-collect: experiment {experiment} holds no answers for these settings ({folder.path.name} is not done): "
+            "leave --skip-collect out to ask for them, or give the settings and --name of the experiment that holds them"
+        )
+    if epoch is not None and epoch < config.start_epoch > FIRST:
+        raise ConfigError(
+            f"start-epoch={config.start_epoch}: epoch {epoch} of experiment {experiment} does not stand for these settings "
+            f"({folder.path.name} is not done): the same command without --start-epoch makes it and keeps what stands"
+        )

@@ -1,0 +1,164 @@
+"""A Ray cluster started separately, as an operator starts one: token authentication on, job server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+HOST = "127.0.0.1"
+PORTS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster: where its job server is, and the environment in which commands may talk to it."""
+
+    server: str
+    environment: dict[str, str]
+
+    def submit(self, job_id: str, *entrypoint: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        """`ray job submit` of `entrypoint` in a copy of the repository, to its end."""
+        command = [RAY, "job", "submit", "--address", self.server, "--submission-id", job_id, "--working-dir", str(ROOT)]
+        return subprocess.run(
+            [*command, "--", *entrypoint],
+            env=self.environment,
+            cwd=ROOT.parent,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ask(self, path: str, token: str | None) -> tuple[int, str]:
+        """Status and body of what the job server answers at `path` to one who shows `token`."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(self.server + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def told(self, path: str) -> dict[str, Any]:
+        """What the job server tells at `path` to one who has the token."""
+        status, body = self.ask(path, self.environment["RAY_AUTH_TOKEN"])
+        assert status == 200, body
+        return dict(json.loads(body))
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """The job server's record of a job."""
+        return self.told(f"/api/jobs/{job_id}")
+
+    def log(self, job_id: str) -> str:
+        """What a job printed."""
+        return str(self.told(f"/api/jobs/{job_id}/logs")["logs"])
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    """A cluster of one node whose token is a file in `folder`; ended with all of its processes, and no others."""
+    token = secrets.token_hex(32)
+    token_file = folder / "token"
+    token_file.touch(mode=0o600)
+    token_file.write_text(token)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "KT_"))}
+    clean = {**kept, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    clean["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    command = [RAY, "start", "--head", "--block", "--num-cpus", "4", "--node-ip-address", HOST, "--dashboard-host", HOST]
+    command += ["--include-dashboard", "true", "--object-store-memory", str(200 * 2**20)]
+    command += [word for name, port in ports.items() for word in (f"--{name}", str(port))]
+    with (folder / "ray.log").open("w") as log:
+        head = subprocess.Popen(
+            command,
+            env={**clean, "RAY_AUTH_TOKEN_PATH": str(token_file)},
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    started = Cluster(f"http://{HOST}:{ports['dashboard-port']}", {**clean, "RAY_AUTH_TOKEN": token})
+    try:
+        _await_job_server(started, head, folder / "ray.log")
+        yield started
+    finally:
+        _end(head)
+
+
+def _await_job_server(started: Cluster, head: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 240
+    while True:
+        assert head.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        try:
+            status, _ = started.ask("/api/jobs/", started.environment["RAY_AUTH_TOKEN"])
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            status = None
+        if status == 200:
+            return
+        time.sleep(0.5)
+
+
+def _end(head: subprocess.Popen[bytes]) -> None:
+    """End `head` and everything it started, by process id, and see that it is gone."""
+    started = descendants(head.pid)
+    head.kill()
+    head.wait(timeout=30)
+    for process, born in started.items():
+        if _born(process) == born:
+            os.kill(process, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while left := [process for process, born in started.items() if _born(process) == born]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.1)
+
+
+def descendants(ancestor: int) -> dict[int, str]:
+    """The processes that `ancestor` started, directly or not, each with its time of birth: an id may be used again."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and (fields := _stat(int(folder.name))):
+            parents[int(folder.name)] = int(fields[1])
+    found = {ancestor}
+    while more := {process for process, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {process: _born(process) for process in found - {ancestor}}
+
+
+def _stat(process: int) -> list[str]:
+    """The fields of /proc/<id>/stat after the command's name; none when the process is gone or only waits to be reaped."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return fields if fields[0] != "Z" else []
+
+
+def _born(process: int) -> str:
+    fields = _stat(process)
+    return fields[19] if fields else ""

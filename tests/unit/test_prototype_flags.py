@@ -1,0 +1,106 @@
+"""The prototype's flags as spelled: each means what it meant there, and none is swallowed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.prototype_flags import FLAGS, REFUSED, translate
+from know_thyself.config import RunConfig, load_config
+from know_thyself.errors import ConfigError
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "coming-from-the-prototype.md"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("KT_")]:
+        monkeypatch.delenv(name)
+
+
+def load(*flags: str) -> RunConfig:
+    return load_config(translate(flags), "python -m jobs.judgment")
+
+
+def test_the_prototypes_first_command_means_what_it_meant() -> None:
+    command = """--model Qwen/Qwen2.5-7B-Instruct --dataset hotpotqa --epochs 10 --num_gpus 8 --num_samples 20000
+        --num_val_samples 5000 --label_mode binary --lr 4e-6 --batch_size 16"""
+    config = load(*command.split())
+    train = config.train
+    assert (config.model, config.dataset, config.label_mode) == ("Qwen/Qwen2.5-7B-Instruct", "hotpotqa", "binary")
+    assert (config.data.num_train, config.data.num_validation) == (20000, 5000)
+    assert not config.data.closed_book, "HotpotQA is asked with its context"
+    assert (train.epochs, train.learning_rate) == (10, 4e-6)
+    assert (train.batch_size, train.micro_batch_size, train.workers, config.engine.actors_max) == (128, 16, 8, 8)
+
+
+def test_the_flags_of_its_other_pipeline_and_of_going_on() -> None:
+    command = """--train_samples 900 --test_samples 90 --inference_batch 512 --train_batch 32 --num_trials 7 --lora_r 8
+        --lora_alpha 24 --no_lora --experiment mine --resume --skip_collect --start_epoch 2"""
+    config = load(*command.split())
+    assert (config.data.num_train, config.data.num_validation, config.engine.batch_size) == (900, 90, 512)
+    assert (config.train.batch_size, config.sampling.num_trials) == (32, 7)
+    assert (config.train.lora.r, config.train.lora.alpha, config.tuning, config.name) == (8, 24, "full", "mine")
+    assert (config.skip_collect, config.start_epoch) == (True, 2)
+
+
+def test_a_flag_is_known_with_its_value_attached_with_dashes_and_the_last_counts() -> None:
+    config = load("--num-gpus=2", "--batch-size=4", "--num_gpus", "3", "--inference_batch_size=9", "--lr", "1", "--lr=2")
+    assert (config.train.batch_size, config.train.workers, config.engine.batch_size) == (12, 3, 9)
+    assert config.train.learning_rate == 2
+
+
+def test_an_output_folder_is_root_and_name() -> None:
+    for given in ("runs/of/mine", "runs/of/mine/", "runs/of/mine/."):
+        config = load("--output_dir", given)
+        assert (config.experiments_root, config.name) == (Path("runs/of"), "mine")
+    assert load("--output_dir", "mine").experiments_root == Path()
+
+
+def test_what_is_ours_passes_untouched() -> None:
+    ours = ["--sampling.num_trials", "7", "--train.batch-size=64", "--preset", "world", "--dry-run", "--chat.prefill", "a=b"]
+    assert translate(ours) == ours
+    assert load("--sampling.num_trials", "7").sampling.num_trials == 7
+
+
+def test_no_spelling_of_the_prototype_hides_a_flag_of_ours() -> None:
+    assert {f"--{name}" for name in RunConfig.model_fields} & {*FLAGS, *REFUSED} == set()
+
+
+WRONG = {
+    "value of another type": (["--num_samples", "many"], "data.num_train='many'"),
+    "value out of bounds": (["--epochs", "-1"], "train.epochs='-1'"),
+    "batch without GPUs": (
+        ["--batch_size", "16"],
+        "--batch_size 16 is the batch of one GPU, as in the prototype: add --num_gpus",
+    ),
+    "batch of another type": (["--batch_size", "1.5", "--num_gpus", "2"], "--batch_size 1.5: give a whole number"),
+    "GPUs of another type": (["--batch_size", "2", "--num_gpus", "all"], "--num_gpus all: give a whole number"),
+    "no GPUs": (["--num_gpus", "0"], "train.workers='0'"),
+    "no value": (["--lr"], "--lr has no value"),
+    "a flag for a value": (["--output_dir", "--resume"], "--output_dir has no value"),
+    "no folder": (["--output_dir", "/"], "--output_dir / names no folder of its own"),
+    "no folder above": (["--output_dir", "runs/.."], "--output_dir runs/.. names no folder of its own"),
+    "no name": (["--output_dir", "runs/my run"], "name='my run'"),
+    "value for a switch": (["--no_lora=yes"], "--no_lora takes no value"),
+    "phase": (["--phase", "2"], "--phase: it chose a phase of the three-phase pipeline"),
+    "knowledge": (["--knowledge_epochs=5"], "--knowledge_epochs=5: it belongs to the three-phase pipeline"),
+    "epoch beyond the last": (["--epochs", "3", "--start_epoch", "5"], "start-epoch=5 comes after the last of train.epochs=3"),
+}
+
+
+@pytest.mark.parametrize(("flags", "told"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_honoured_is_one_clear_line(flags: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(*flags)
+    assert told in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("flag", [*FLAGS, *REFUSED])
+def test_the_document_shows_every_flag_with_its_translation(flag: str) -> None:
+    rows = [line.split("|")[1:3] for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{flag}` |")]
+    translation = f" `{FLAGS[flag]}` " if FLAGS.get(flag) else " " if flag in FLAGS else " refused "
+    assert rows == [[f" `{flag}` ", translation]]
