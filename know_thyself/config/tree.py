@@ -65,8 +65,9 @@ class DataConfig(Section):
     """Share of the training questions kept for calibration, cut by group."""
     least: int = Field(default=300, ge=1)
     """Fewest questions of dev and of calibration, whatever their shares say."""
-    overlap: Literal["drop", "refuse"] = "refuse"
-    """A question in train and in validation: drop it from train and count it, or refuse."""
+    overlap: Literal["drop", "refuse"] | None = None
+    """A question in train and in validation: drop it from train and count it, or refuse; when not given, drop for data sets of
+    the hub and refuse for files."""
     malformed: Literal["strict", "lenient"] = "strict"
     """A row that cannot be read: refuse the file with its line number, or set the row aside and count it."""
 
@@ -174,7 +175,7 @@ class TrainConfig(Section):
     select: Literal["wrong", "all", "weighted"] = "all"
     """Examples of an epoch: those judged wrong, all, or all weighted by their loss."""
     target: Literal["soft", "hard"] = "soft"
-    """What an example teaches: the measured accuracy (of three verdicts: the odds of each, given the counts), or its one class."""
+    """What an example teaches: the measured accuracy (of three verdicts: their odds given the counts), or its one class."""
     loss: Literal["verdict", "sequence"] = "verdict"
     """Where it teaches: at the verdict alone, or on every token of prompt and verdict as the prototype did (hard targets)."""
     learning_rate: float = Field(default=2e-4, gt=0.0)
@@ -291,7 +292,7 @@ class RunConfig(BaseSettings):
                 f"engine.max-model-len={self.engine.max_model_len}: lower the first or raise the second"
             )
         if self.label_mode is LabelMode.UNCERTAINTY:
-            if self.sampling.num_trials < 2:
+            if self.label.source == "trials" and self.sampling.num_trials < 2:
                 raise ValueError('num-trials=1 cannot yield "uncertain": use 2 or more, or --label-mode binary')
             raise ValueError("label-mode=uncertainty cannot be trained in this version: use --label-mode binary")
         return self

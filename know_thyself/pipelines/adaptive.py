@@ -83,8 +83,11 @@ def run(config: RunConfig, inputs: Inputs, console: Console) -> Path:
 
 def _run(bench: Bench) -> Path:
     questions = bench.put_questions()
-    first = bench.examine("epoch 0: five answers and a judgment each", questions, answerer=bench.base, judge=bench.base)
-    ground = Ground(questions=questions, first=first, graded=bench.grade(questions, first))
+    logged = bool(bench.questions.logs)
+    title = "epoch 0: a judgment each" if logged else "epoch 0: five answers and a judgment each"
+    first = bench.examine(title, questions, answerer=None if logged else bench.base, judge=bench.base)
+    graded = bench.put_grades(questions) if logged else bench.grade(questions, first)
+    ground = Ground(questions=questions, first=first, graded=graded)
     epochs = [_evaluate(bench, ground, 0, None, first)]
     _show(bench, ground, epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
@@ -140,7 +143,7 @@ def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
 
 def _show(bench: Bench, ground: Ground, epochs: Sequence[EpochResult]) -> None:
     """Print the table so far, and write summary and report: a run that is cut short leaves what it has found."""
-    content = summary(bench.config, epochs)
+    content = {**summary(bench.config, epochs), "context_cut": bench.inputs.context_cut}
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
     best = best_of(epochs)
     write_report(
