@@ -74,9 +74,12 @@ def _fit_batch(questions: Sequence[Question], chat: ChatTokenizer, room: Room, s
     """`questions` with contexts that fit; `space` is what the fuller prompt leaves for question and context."""
     if not chat.tokenizer.is_fast:
         return [_fit(question, range(1, len(question.context or "") + 1), None, chat, room) for question in questions]
-    asked = chat.tokenizer([question.text for question in questions], add_special_tokens=False)["input_ids"]
+    asked = chat.tokenizer([question.text for question in questions], add_special_tokens=False, verbose=False)["input_ids"]
     told = chat.tokenizer(
-        [question.context or "" for question in questions], add_special_tokens=False, return_offsets_mapping=True
+        [question.context or "" for question in questions],
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        verbose=False,
     )["offset_mapping"]
     fitted = []
     for question, words, offsets in zip(questions, asked, told, strict=True):
