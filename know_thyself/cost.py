@@ -7,6 +7,8 @@ from typing import Any
 
 from know_thyself import prompts
 from know_thyself.config import RunConfig
+from know_thyself.data.sources import find_source
+from know_thyself.errors import HubError
 from know_thyself.experiment import MARKER, experiment_name, experiments_root
 from know_thyself.pipelines.inputs import load_questions
 from know_thyself.types import Question, Split
@@ -16,26 +18,58 @@ CHARACTERS_PER_TOKEN = 4.0
 
 
 def dry_run(config: RunConfig) -> dict[str, Any]:
-    """The resolved settings, the experiment and its finished stages, and the tokens a full run would read and write."""
-    questions = load_questions(config)
+    """The resolved settings, the experiment and its finished stages, and the tokens a full run would read and write.
+
+    Where the hub is out of reach it says so, and tells what the data set's card says.
+    """
+    try:
+        told = _told(config)
+    except HubError as error:
+        told = {"not_read": str(error), **_by_card(config)}
     path = experiments_root(config) / experiment_name(config)
     return {
         "config": config.model_dump(mode="json"),
         "experiment": str(path),
         "stages_done": sorted(marker.parent.name for marker in path.glob(f"stages/*/{MARKER}")),
+        **told,
+    }
+
+
+def _told(config: RunConfig) -> dict[str, Any]:
+    """What the questions themselves tell."""
+    questions = load_questions(config)
+    return {
         "questions": {str(split): len(questions.of(split)) for split in Split},
         "dropped": questions.dropped,
         "estimate": _estimate(config, questions.questions, len(questions.of(Split.TRAIN))),
     }
 
 
+def _by_card(config: RunConfig) -> dict[str, Any]:
+    """What can be said of a known data set unread: its rows as its card states them, and of these what is asked for at most."""
+    source = find_source(config)
+    rows = source.subsets.get(source.subset(config.data) or "") if source else None
+    if rows is None:
+        return {}
+    wanted = zip(rows, (config.data.num_train, config.data.num_validation), strict=True)
+    asked = [count if most is None else min(count, most) for count, most in wanted]
+    sampling = config.sampling
+    return {
+        "rows_by_card": {"train": rows[0], "validation": rows[1]},
+        "estimate": {
+            "questions_at_most": sum(asked),
+            "generated_tokens_at_most": sum(asked) * sampling.num_trials * sampling.max_tokens,
+        },
+    }
+
+
 def _estimate(config: RunConfig, questions: Iterable[Question], num_train: int) -> dict[str, int]:
     asked = list(questions)
     prompt = sum(len(prompts.ANSWER_SYSTEM) + len(prompts.ask(question)) for question in asked) / CHARACTERS_PER_TOKEN
-    epochs = config.train.epochs
+    epochs, logged = config.train.epochs, config.label.source == "logs"
     share = num_train / len(asked)
     return {
-        "prompt_tokens": round(prompt * (2 + epochs)),
-        "generated_tokens_at_most": len(asked) * config.sampling.num_trials * config.sampling.max_tokens,
+        "prompt_tokens": round(prompt * ((1 if logged else 2) + epochs)),
+        "generated_tokens_at_most": 0 if logged else len(asked) * config.sampling.num_trials * config.sampling.max_tokens,
         "trained_tokens_at_most": round(prompt * share * epochs * config.train.passes),
     }

@@ -3,6 +3,7 @@
     KnowThyselfError
     ├── ConfigError      a setting is wrong or cannot be met
     ├── DataError        a file of questions, a row or a split is wrong
+    │   └── HubError     a data set of the hub is out of reach
     ├── StoreError       the experiment folder cannot be used as it is
     ├── StageError       a stage failed; `stage` names it
     ├── EngineError      the language model failed
@@ -31,6 +32,10 @@ class ConfigError(KnowThyselfError):
 
 class DataError(KnowThyselfError):
     """Questions cannot be read or cannot be used."""
+
+
+class HubError(DataError):
+    """A data set of the hub is out of reach: no network, or the hub does not answer."""
 
 
 class StoreError(KnowThyselfError):

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
-from know_thyself.errors import ConfigError
+from know_thyself.errors import ConfigError, first_line
 from know_thyself.prompts import extract_answer
 from know_thyself.types import Finish, Grade, Trial
 
@@ -22,6 +22,9 @@ GRADER = "alias-1"
 
 Grader = Callable[[str, Sequence[str]], str | None]
 """(a model's reply, accepted answers) -> the accepted answer that it hit, None when it is wrong."""
+
+LONGEST_FAULT = 200
+"""Characters kept of why a trial could not be graded."""
 
 _UNDECOMPOSED = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h", "ı": "i", "&": " and ", "−": "-"}
@@ -215,17 +218,29 @@ def match_alias(reply: str, answers: Sequence[str]) -> str | None:
 def grade(trial: Trial, answers: Sequence[str], grader: Grader = match_alias, name: str = GRADER) -> Grade:
     """The grade of `trial` by `grader`, recorded under `name`.
 
-    A trial that ended in an error cannot be graded (`correct` is None); one stopped by length is graded like any other.
+    A trial that ended in an error cannot be graded, nor one on which `grader` raises or returns what is no answer: `correct`
+    is None and `fault` tells why. A trial stopped by length is graded like any other.
     """
-    failed = trial.finish is Finish.ERROR
-    matched = None if failed else grader(trial.text, answers)
+    matched, fault = (None, "not answered") if trial.finish is Finish.ERROR else _ask(grader, trial.text, answers)
     return Grade(
         question_id=trial.question_id,
         trial_index=trial.index,
-        correct=None if failed else matched is not None,
+        correct=None if fault else matched is not None,
         matched=matched,
         grader=name,
+        fault=fault,
     )
+
+
+def _ask(grader: Grader, reply: str, answers: Sequence[str]) -> tuple[str | None, str | None]:
+    """What `grader` returns, and why that cannot be used, if it cannot."""
+    try:
+        matched = grader(reply, answers)
+    except Exception as error:  # noqa: BLE001 - the grader is a stranger's, and its failure on one row is data
+        return None, f"the grader raised {type(error).__name__}: {first_line(error)}"[:LONGEST_FAULT]
+    if matched is None or isinstance(matched, str):
+        return matched, None
+    return None, f"the grader returned a {type(matched).__name__}, neither an accepted answer nor None"
 
 
 def load_grader(spec: str) -> tuple[Grader, str]:

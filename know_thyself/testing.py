@@ -1,4 +1,4 @@
-"""Fakes with the face of the real thing, for tests and simulations; no figure of theirs is a model's.
+"""For tests: fakes with the face of the real thing, no figure of theirs a model's, and what a grader of your own must pass.
 
 `FakeEngine` answers like a model that knows each question to a degree fixed by the question's hash, and judges with a noise
 that the weights in use decide. Same question, seed and weights: same output, wherever and in whatever order it runs.
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
+from know_thyself.grading import Grader
 from know_thyself.types import Finish, ModelRef
 
 
@@ -95,3 +96,45 @@ def _spread(can: float, num_words: int) -> list[float]:
 def _asked(chat: Chat) -> str:
     """The question at the end of `chat`'s last turn."""
     return chat[-1]["content"].rpartition("Question: ")[2]
+
+
+GRADER_TABLE: tuple[tuple[str, str, bool], ...] = (
+    ("", "Paris", False),
+    ("I do not know.", "no", False),
+    ("It was in 1939.", "9", False),
+    ("not Paris, it is Lyon", "Paris", False),
+    ("東京", "京都", False),
+    ("東京", "東京", True),
+    ("Spider man", "Spider-Man", True),
+    ("Beyonce", "Beyoncé", True),
+    ("the Beatles", "Beatles", True),
+    ("1,000", "1000", True),
+)
+"""What any grader must tell: a reply, the accepted answer, and whether it is right."""
+ODD_REPLIES = ("\x00", "\u200b", "\ud800", "(" * 1000, "no " * 10_000, "🗼", "<|im_end|>", "\u202eabc")
+"""Replies that a model can give, and that must not upset a grader."""
+
+
+def check_grader(grader: Grader) -> None:
+    """Hold `grader` to the contract of `--grader module:function`; for the tests of whoever writes one.
+
+    It tells right from wrong on `GRADER_TABLE`, also when other answers are accepted besides; it returns one of the accepted
+    answers as it was given, or None; and it raises on no reply. Raises `AssertionError` that lists every breach.
+    """
+    breaches = []
+    for reply, answer, right in GRADER_TABLE:
+        for answers in ([answer], ["Zanzibar", answer]):
+            breaches += _breach(grader, reply, answers, {answer} if right else {None})
+    for reply in ODD_REPLIES:
+        breaches += _breach(grader, reply, ["Paris"], {None})
+    if breaches:
+        raise AssertionError("this grader breaks its contract:\n" + "\n".join(breaches))
+
+
+def _breach(grader: Grader, reply: str, answers: Sequence[str], wanted: set[str | None]) -> list[str]:
+    asked = f"{reply[:60]!r} to {list(answers)}"
+    try:
+        found = grader(reply, answers)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is listed
+        return [f"{asked}: raised {type(error).__name__}: {error}"]
+    return [] if found in wanted else [f"{asked}: returned {found!r}, not {next(iter(wanted))!r}"]

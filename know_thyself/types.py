@@ -134,13 +134,17 @@ class Trial(Record):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Grade(Record):
-    """Whether one trial is right. `correct` is None when it could not be graded; `matched` is the accepted answer it hit."""
+    """Whether one trial is right; `matched` is the accepted answer it hit.
+
+    `correct` is None when it could not be graded, and `fault` then says why.
+    """
 
     question_id: str
     trial_index: int
     correct: bool | None
     matched: str | None
     grader: str
+    fault: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

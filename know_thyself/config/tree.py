@@ -65,8 +65,9 @@ class DataConfig(Section):
     """Share of the training questions kept for calibration, cut by group."""
     least: int = Field(default=300, ge=1)
     """Fewest questions of dev and of calibration, whatever their shares say."""
-    overlap: Literal["drop", "refuse"] = "refuse"
-    """A question in train and in validation: drop it from train and count it, or refuse."""
+    overlap: Literal["drop", "refuse"] | None = None
+    """A question in train and in validation: drop it from train and count it, or refuse; when not given, drop for data sets of
+    the hub and refuse for files."""
     malformed: Literal["strict", "lenient"] = "strict"
     """A row that cannot be read: refuse the file with its line number, or set the row aside and count it."""
 
@@ -309,7 +310,7 @@ class RunConfig(BaseSettings):
                 f"start-epoch={self.start_epoch} comes after the last of train.epochs={self.train.epochs}: lower the first or "
                 "raise the second"
             )
-        if self.label_mode is LabelMode.UNCERTAINTY:
+        if self.label_mode is LabelMode.UNCERTAINTY and self.label.source == "trials":
             self._check_uncertain()
         return self
 

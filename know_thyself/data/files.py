@@ -9,47 +9,46 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from know_thyself.data.identity import question_id
+from know_thyself.data.rows import Draft, Part, Row, Unusable
 from know_thyself.errors import DataError
-from know_thyself.types import Question, Split
+from know_thyself.types import Split
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
 TRAINING_FILES = ("train", "taught")
-LONGEST_TEXT, LONGEST_CONTEXT = 32_000, 1_000_000
-"""In characters: a question or an answer, and a context; rows with longer ones are set aside."""
 
 Malformed = Literal["strict", "lenient"]
-Row = dict[str, Any]
 
 
-class _Unusable(NamedTuple):
-    """Why a row is no question."""
+def draft(row: Row) -> Draft:
+    """The parts of a question in `row`; the accepted answers are in `answers`, or one of them in `answer`."""
+    answers = row.get("answers")
+    answers = row.get("answer") if answers is None else answers
+    return Draft(row.get("question"), answers, row.get("context"), row.get("id"), row.get("group"))
 
-    reason: str
 
+def folder_parts(folder: Path, malformed: Malformed) -> list[Part]:
+    """The files of `folder`, their rows still to be read.
 
-def read_folder(folder: Path, malformed: Malformed) -> tuple[list[Question], list[Question], dict[str, int]]:
-    """Training and validation questions of `folder`, and the rows set aside, counted by reason.
-
-    Raises `DataError` for a missing, unreadable or empty file, and for a malformed line unless `malformed` is lenient.
+    Raises `DataError` for a missing or unreadable file and, while rows are read, for a malformed line unless `malformed` is
+    lenient.
     """
     if not folder.is_dir():
         raise DataError(f"dataset {folder} is no folder: give one that holds train and validation files (JSONL or Parquet)")
-    dropped: Counter[str] = Counter()
-    train_files = [_find(folder, name) for name in TRAINING_FILES if name == "train" or _matches(folder, name)]
-    train = [q for file in train_files for q in _read_questions(file, Split.TRAIN, malformed, dropped)]
-    validation = _read_questions(_find(folder, "validation"), Split.VALIDATION, malformed, dropped)
-    return train, validation, dict(dropped)
+    train = [_find(folder, name) for name in TRAINING_FILES if name == "train" or _matches(folder, name)]
+    files = [*((path, Split.TRAIN) for path in train), (_find(folder, "validation"), Split.VALIDATION)]
+    return [Part(str(path), split, _rows(path, malformed)) for path, split in files]
+
+
+def _rows(path: Path, malformed: Malformed) -> Iterator[Row | Unusable]:
+    return _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path, malformed)
 
 
 def _matches(folder: Path, name: str) -> list[Path]:
@@ -64,23 +63,6 @@ def _find(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def _read_questions(path: Path, split: Split, malformed: Malformed, dropped: Counter[str]) -> list[Question]:
-    unusable: Counter[str] = Counter()
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path, malformed, unusable)
-    questions = []
-    for row in rows:
-        found = _question(row, path, split)
-        if isinstance(found, Question):
-            questions.append(found)
-        else:
-            unusable[found.reason] += 1
-    if not questions:
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in unusable.items()) or "it is empty"
-        raise DataError(f"{path} holds no usable question ({reasons}): give rows of question and answers")
-    dropped.update(unusable)
-    return questions
-
-
 def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
@@ -91,7 +73,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path} cannot be read as Parquet ({reason}): write it again") from error
 
 
-def _jsonl_rows(path: Path, malformed: Malformed, unusable: Counter[str]) -> Iterator[Row]:
+def _jsonl_rows(path: Path, malformed: Malformed) -> Iterator[Row | Unusable]:
     for number, line in enumerate(_lines(path), start=1):
         try:
             row = _parse(line, "utf-8-sig" if number == 1 else "utf-8")
@@ -99,7 +81,7 @@ def _jsonl_rows(path: Path, malformed: Malformed, unusable: Counter[str]) -> Ite
             if malformed == "strict":
                 told = f"{path} line {number}: {_fault(error)}"
                 raise DataError(f"{told}: mend the line, or set such lines aside with --data.malformed lenient") from error
-            unusable["malformed line"] += 1
+            yield Unusable("malformed line")
         else:
             if row is not None:
                 yield row
@@ -141,65 +123,3 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path} is a damaged or truncated gzip file ({error}): write it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _question(row: Row, path: Path, split: Split) -> Question | _Unusable:
-    """The question in `row`, or the reason why there is none."""
-    try:
-        text, context, answers = _text(row, "question"), _text(row, "context"), _answers(row)
-        given, group = _name(row, "id"), _name(row, "group")
-    except ValueError as error:
-        return _Unusable(str(error))
-    if not text:
-        return _Unusable("no question text")
-    if not answers:
-        return _Unusable("no answer")
-    texts = (text, given, group, *answers)
-    if len(context) > LONGEST_CONTEXT or any(len(value) > LONGEST_TEXT for value in texts):
-        return _Unusable("too long")
-    if any(_UNPAIRED.search(value) for value in (context, *texts)):
-        return _Unusable("unpaired surrogate")
-    return Question(
-        id=given or question_id(text, context or None),
-        text=text,
-        answers=answers,
-        context=context or None,
-        group=group,
-        dataset=path.parent.name,
-        split=split,
-    )
-
-
-def _text(row: Row, column: str) -> str:
-    """The text in `column`, empty when there is none to see. Raises `ValueError` when it is something else."""
-    value = row.get(column)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{column} is no text")
-    return value.strip() if _is_visible(value) else ""
-
-
-def _answers(row: Row) -> tuple[str, ...]:
-    """The accepted answers, each once: a list in `answers`, or one text in `answers` or `answer`."""
-    value = row.get("answers")
-    value = row.get("answer") if value is None else value
-    accepted = [value] if isinstance(value, str) else value or []
-    if not isinstance(accepted, list) or not all(isinstance(answer, str) for answer in accepted):
-        raise ValueError("answers are no texts")
-    return tuple(dict.fromkeys(answer for answer in accepted if _is_visible(answer)))
-
-
-def _name(row: Row, column: str) -> str:
-    """The id or group in `column`: a text or a whole number. Raises `ValueError` when it is something else."""
-    value = row.get(column)
-    return str(value) if type(value) is int else _text(row, column)
-
-
-_UNPAIRED = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which no tokenizer and no file can take."""
-
-
-def _is_visible(text: str) -> bool:
-    """Whether `text` holds more than white space, control and zero-width characters."""
-    return any(character.isprintable() and not character.isspace() for character in text)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from know_thyself.config import DataConfig
 from know_thyself.data.identity import content_key, near_duplicate_key
+from know_thyself.data.logs import Log
 from know_thyself.errors import DataError
 from know_thyself.types import Question, Split
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
-    """The questions of an experiment, each with its split, and how many rows did not make it, by reason."""
+    """The questions of an experiment, each with its split, and how many rows did not make it, by reason.
+
+    `logs` holds by question id what the files say of right answers; it is empty where the answers are to be sampled.
+    """
 
     questions: tuple[Question, ...]
     dropped: dict[str, int]
+    logs: Mapping[str, Log] = dataclasses.field(default_factory=dict)
 
     def of(self, split: Split) -> list[Question]:
         """The questions of `split`."""
@@ -86,10 +91,12 @@ def unite_groups(questions: Sequence[Question]) -> list[Question]:
     return [dataclasses.replace(q, group=first[top(group or text)]) for q, (group, text) in zip(questions, names, strict=True)]
 
 
-def _without_overlap(train: list[Question], validation: list[Question], overlap: str, dropped: Counter[str]) -> list[Question]:
+def _without_overlap(
+    train: list[Question], validation: list[Question], overlap: str | None, dropped: Counter[str]
+) -> list[Question]:
     groups = {question.group for question in validation}
     shared = [question for question in train if question.group in groups]
-    if shared and overlap == "refuse":
+    if shared and overlap != "drop":
         raise DataError(
             f"{len(shared)} training questions are in validation too, such as {shared[0].text[:80]!r}: "
             "remove them, or drop them from train with --data.overlap drop"

@@ -102,14 +102,17 @@ def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
 
 
 def examine_first(bench: Bench, questions: Result) -> Result:
-    """The untrained model's answers and judgments, in one pass."""
-    title = "epoch 0: five answers and a judgment each"
-    return bench.examine(title, questions, answerer=bench.base, judge=bench.base, epoch=0)
+    """The untrained model's judgments and, unless logs hold the counts, its answers, in one pass."""
+    logged = bool(bench.questions.logs)
+    title = "epoch 0: a judgment each" if logged else "epoch 0: five answers and a judgment each"
+    return bench.examine(title, questions, answerer=None if logged else bench.base, judge=bench.base, epoch=0)
 
 
 def untrained(bench: Bench, questions: Result) -> EpochResult:
     """Epoch 0: what the model can answer, and what it says of that before any training."""
     first = examine_first(bench, questions)
+    if bench.questions.logs:
+        return evaluate(bench, Collected(sampled=None, graded=bench.put_grades(questions)), judged=first)
     return evaluate(bench, Collected(sampled=first, graded=bench.grade(questions, first)), judged=first)
 
 
@@ -193,10 +196,11 @@ def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
 
 def _show(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> None:
     """Print the table so far, and write index, summary and report: a run that is cut short leaves what it has found."""
-    content = summary(bench.config, epochs)
+    content = {**summary(bench.config, epochs), "context_cut": bench.inputs.context_cut}
     write_index(bench.experiment, bench.config, [_stages(questions, result) for result in epochs])
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
     best = best_of(epochs)
+    answered = best.collected.sampled or best.judged  # without trials of its own, a report shows none
     write_report(
         bench.experiment.report,
         Report(
@@ -207,7 +211,7 @@ def _show(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> Non
             config=bench.config.model_dump(mode="json"),
             versions=versions(),
             dropped=bench.questions.dropped,
-            examples=examples_worth_reading(best.examined[Split.VALIDATION], best.collected.sampled.folder.read()),
+            examples=examples_worth_reading(best.examined[Split.VALIDATION], answered.folder.read()),
         ),
     )
     bench.console.print(summary_table(content))

@@ -22,6 +22,7 @@ from know_thyself.config import RunConfig
 from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_files, digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
+from know_thyself.errors import StageError
 from know_thyself.evaluation.evidence import Examined, collect
 from know_thyself.experiment import MARKER, Experiment, StageFolder, write_experiment
 from know_thyself.learning.zero import read_override
@@ -90,7 +91,10 @@ class Bench:
         return Result(folder, done)
 
     def put_questions(self) -> Result:
-        """Commit the questions with their splits."""
+        """Commit the questions with their splits, and say how many contexts were cut."""
+        if cut := self.inputs.context_cut:
+            told = ", ".join(f"{count} in {split}" for split, count in cut.items())
+            self.console.print(f"contexts cut to fit {self.config.engine.max_model_len} tokens: {told}")
         rows = [question.to_row() for question in self.questions.questions]
         settings = {"questions": digest_json(rows)}
         folder = self.experiment.stage("questions", settings)
@@ -163,11 +167,31 @@ class Bench:
         grader = self.config.grader
         folder = self.experiment.stage("grade", {"grader": grading.grader_name(grader)}, [questions.done, examined.done])
         if result := self._finish(folder):
+            self._tell_faults(folder)
             return result
         total = examined.done.num_out
         with watch(self.console, "grading the answers", "questions", lambda: Position(rows_committed(folder), total)):
             done = grading.grade_trials(folder, examined.folder, questions.folder, total, grader)
+        self._tell_faults(folder)
         return Result(folder, done)
+
+    def _tell_faults(self, graded: StageFolder) -> None:
+        """Say how many trials could not be graded, and why. Raises `StageError` when none could be."""
+        trials, faults = grading.count_faults(graded)
+        if not faults:
+            return
+        told = f"{faults.total()} of {trials} trials could not be graded, mostly because {faults.most_common(1)[0][0]}"
+        if faults.total() == trials:
+            raise StageError("grade", f"{told}: mend that, move {graded.path} away and run the same command again")
+        self.console.print(told)
+
+    def put_grades(self, questions: Result) -> Result:
+        """Commit what the logs say of `questions` as grades, in the layout of graded trials."""
+        logs = self.questions.logs
+        folder = self.experiment.stage("grade", {"logs": digest_json(logs)}, [questions.done])
+        if result := self._finish(folder):
+            return result
+        return Result(folder, grading.commit_logs(folder, logs))
 
     def collect(self, graded: Result, judged: Result) -> dict[Split, list[Examined]]:
         """The questions of each split with the labels that `graded` gives and the judgments of `judged`."""

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from know_thyself import prompts
-from know_thyself.config import WORLD, RunConfig
-from know_thyself.data.files import read_folder
+from know_thyself.config import RunConfig
+from know_thyself.data.logs import Log
+from know_thyself.data.sources import find_source, load
 from know_thyself.data.splits import Questions, split_questions
+from know_thyself.engine.fitting import Room, fit_contexts
 from know_thyself.engine.protocol import VLLM, load_engine_factory
+from know_thyself.errors import DataError
 from know_thyself.grading import load_grader
 from know_thyself.learning.zero import read_override
-from know_thyself.models import packaged_world, resolve_model
-from know_thyself.types import ModelRef
+from know_thyself.models import resolve_model
+from know_thyself.types import LabelMode, ModelRef, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """The questions in their splits, the base model, and how chats become its tokens.
 
-    `prefill` opens every reply, `encoding` is the digest of what makes tokens of a chat, `verdict_tokens` are those that the
-    verdict words begin with.
+    `context_cut` counts by split the questions whose context was too long for the model and lost its end. `prefill` opens
+    every reply, `encoding` is the digest of what makes tokens of a chat, `verdict_tokens` those that the verdict words begin with.
     """
 
     questions: Questions
+    context_cut: Mapping[Split, int]
     base: ModelRef
     prefill: str
     encoding: str
@@ -44,12 +48,45 @@ def check_inputs(config: RunConfig) -> Inputs:
 
     chat = ChatTokenizer(base.name, config.trust_remote_code, config.chat.prefill)
     tokens = chat.word_tokens(list(prompts.VERDICT_WORDS[config.label_mode].values()))
-    return Inputs(questions=questions, base=base, prefill=chat.prefill, encoding=chat.digest, verdict_tokens=tokens)
+    fitted, cut = fit_contexts(questions.questions, chat, room_of(config))
+    return Inputs(
+        questions=replace(questions, questions=fitted),
+        context_cut=cut,
+        base=base,
+        prefill=chat.prefill,
+        encoding=chat.digest,
+        verdict_tokens=tokens,
+    )
+
+
+def room_of(config: RunConfig) -> Room:
+    """What the prompts of `config` must fit."""
+    return Room(
+        max_model_len=config.engine.max_model_len,
+        max_tokens=config.sampling.max_tokens,
+        style=config.prompt_style,
+        mode=config.label_mode,
+    )
 
 
 def load_questions(config: RunConfig) -> Questions:
-    """The questions that `config` names, cut into splits. Raises `DataError`."""
-    folder = packaged_world() / "questions" if config.dataset == WORLD else Path(config.dataset)
-    train, validation, unusable = read_folder(folder, config.data.malformed)
-    cut = split_questions(train, validation, config.data, config.seed)
-    return Questions(questions=cut.questions, dropped=dict(Counter(unusable) + Counter(cut.dropped)))
+    """The questions that `config` names, cut into splits. Raises `DataError` or `ConfigError`."""
+    loaded = load(config)
+    data = config.data
+    if data.overlap is None and find_source(config) is not None:
+        data = data.model_copy(update={"overlap": "drop"})
+    cut = split_questions(loaded.train, loaded.validation, data, config.seed)
+    logs = {question.id: loaded.logs[question.id] for question in cut.questions} if loaded.logs else {}
+    _check_trials(logs, config.label_mode)
+    dropped = dict(Counter(loaded.dropped) + Counter(cut.dropped))
+    return Questions(questions=cut.questions, dropped=dropped, logs=logs)
+
+
+def _check_trials(logs: Mapping[str, Log], mode: LabelMode) -> None:
+    """Raise `DataError` where the logs of a question cannot show that it is uncertain."""
+    once = [name for name, log in logs.items() if log.num_trials < 2]
+    if once and mode is LabelMode.UNCERTAINTY:
+        raise DataError(
+            f"{len(once)} of {len(logs)} questions, such as {once[0]!r}, have one trial in the logs, which cannot yield "
+            '"uncertain": give two or more of each, or use --label-mode binary'
+        )

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from know_thyself.compute.tables import Workers, run_table_stage
+from know_thyself.compute.tables import Workers, run_table_stage, write_part
 from know_thyself.experiment import StageFolder
 from know_thyself.grading import grade, load_grader
 from know_thyself.types import StageDone, Trial
 
-GRADED = pa.schema([("id", pa.string()), ("correct", pa.list_(pa.bool_())), ("matched", pa.list_(pa.string()))])
-"""One row per question, one entry per trial; `correct` is null where a trial could not be graded."""
+GRADED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("correct", pa.list_(pa.bool_())),
+        ("matched", pa.list_(pa.string())),
+        ("fault", pa.list_(pa.string())),
+    ]
+)
+"""One row per question, one entry per trial; `correct` is null where a trial could not be graded, and `fault` says why."""
 
 
 class TrialGrader:
@@ -34,7 +43,7 @@ class TrialGrader:
         answers = self._answers[row["id"]]
         trials = [Trial.from_row({"question_id": row["id"], **trial}) for trial in row["trials"]]
         grades = [grade(trial, answers, self._grader, self._name) for trial in trials]
-        return {"id": row["id"], "correct": [g.correct for g in grades], "matched": [g.matched for g in grades]}
+        return {"id": row["id"], **{name: [getattr(g, name) for g in grades] for name in ("correct", "matched", "fault")}}
 
 
 def grade_trials(
@@ -50,6 +59,28 @@ def grade_trials(
         num_cpus=1,
     )
     return run_table_stage(folder, examined, workers, num_in=num_questions, block_rows=4096, columns=["id", "trials"])
+
+
+def commit_logs(folder: StageFolder, logs: Mapping[str, tuple[int, int]]) -> StageDone:
+    """Commit counts (right, trials) by question id as the rows of `GRADED`: right trials first, for logs know no order."""
+    began = time.monotonic()
+    rows = [
+        {
+            "id": name,
+            "correct": [True] * num_correct + [False] * (num_trials - num_correct),
+            "matched": [None] * num_trials,
+            "fault": [None] * num_trials,
+        }
+        for name, (num_correct, num_trials) in logs.items()
+    ]
+    write_part(folder, pa.Table.from_pylist(rows, schema=GRADED))
+    return folder.commit_table(num_in=len(rows), num_dropped={}, began=began)
+
+
+def count_faults(folder: StageFolder) -> tuple[int, Counter[str]]:
+    """The trials in the committed grades, and those that could not be graded, by reason."""
+    faults = [fault for row in folder.read()["fault"].to_pylist() for fault in row]
+    return len(faults), Counter(fault for fault in faults if fault is not None)
 
 
 def grader_name(spec: str) -> str:

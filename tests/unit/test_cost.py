@@ -11,7 +11,7 @@ import pytest
 from know_thyself import prompts
 from know_thyself.config import DataConfig, RunConfig, SamplingConfig, TrainConfig
 from know_thyself.cost import CHARACTERS_PER_TOKEN, dry_run
-from know_thyself.data.files import read_folder
+from know_thyself.data.sources import load
 from know_thyself.errors import DataError
 from know_thyself.experiment import write_experiment
 
@@ -43,8 +43,9 @@ def test_it_counts_what_a_run_would_ask_and_drop(config: RunConfig, tmp_path: Pa
 
 def test_its_tokens_are_those_of_every_pass(config: RunConfig) -> None:
     told: dict[str, Any] = dry_run(config)["estimate"]
-    train, validation, _ = read_folder(Path(config.dataset), "strict")
-    characters = [len(prompts.ANSWER_SYSTEM) + len(prompts.ask(question)) for question in (train[0], validation[0])]
+    loaded = load(config)
+    asked = (loaded.train[0], loaded.validation[0])
+    characters = [len(prompts.ANSWER_SYSTEM) + len(prompts.ask(question)) for question in asked]
     prompt = (60 * characters[0] + 15 * characters[1]) / CHARACTERS_PER_TOKEN
     assert told["prompt_tokens"] == round(prompt * (2 + 2))  # sampled once, judged before the first epoch and after each
     assert told["generated_tokens_at_most"] == 75 * 3 * 8

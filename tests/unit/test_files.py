@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from know_thyself.data.files import LONGEST_CONTEXT, LONGEST_TEXT, read_folder
+from know_thyself.data.files import draft, folder_parts
+from know_thyself.data.rows import LONGEST_CONTEXT, LONGEST_TEXT, Reading, read_parts
 from know_thyself.errors import DataError
 from know_thyself.types import Question, Split
 
@@ -21,9 +23,16 @@ GOOD = b'{"question": "Who wrote Emma?", "answers": ["Jane Austen"]}'
 OTHER = b'{"question": "Who wrote Hamlet?", "answers": ["Shakespeare"]}'
 
 
+def read_folder(
+    folder: Path, malformed: Literal["strict", "lenient"]
+) -> tuple[Sequence[Question], Sequence[Question], dict[str, int]]:
+    loaded = read_parts(folder_parts(folder, malformed), Reading(dataset=folder.name, draft=draft))
+    return loaded.train, loaded.validation, loaded.dropped
+
+
 def read(
     folder: Path, content: bytes, malformed: Literal["strict", "lenient"] = "strict", name: str = "train.jsonl"
-) -> tuple[list[Question], dict[str, int]]:
+) -> tuple[Sequence[Question], dict[str, int]]:
     """Training questions and drops of a folder whose training file is `content`."""
     (folder / name).write_bytes(content)
     (folder / "validation.jsonl").write_bytes(OTHER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,20 +12,10 @@ from hypothesis import strategies as st
 
 from know_thyself.errors import ConfigError
 from know_thyself.grading import GRADER, grade, load_grader, match_alias, normalise
+from know_thyself.testing import GRADER_TABLE, check_grader
 from know_thyself.types import Finish, Trial
 
-TABLE = [
-    ("", "Paris", False),
-    ("I do not know.", "no", False),
-    ("It was in 1939.", "9", False),
-    ("not Paris, it is Lyon", "Paris", False),
-    ("東京", "京都", False),
-    ("東京", "東京", True),
-    ("Spider man", "Spider-Man", True),
-    ("Beyonce", "Beyoncé", True),
-    ("the Beatles", "Beatles", True),
-    ("1,000", "1000", True),
-]
+TABLE = list(GRADER_TABLE)
 WORDS = [
     ("The answer is Paris.", "Paris", True),
     ("PARIS", "Paris", True),
@@ -263,3 +254,49 @@ def test_a_grader_that_cannot_be_had_is_refused_with_value_and_remedy(spec: str)
     with pytest.raises(ConfigError, match=r"(use|check)") as refused:
         load_grader(spec)
     assert repr(spec) in str(refused.value)
+
+
+def test_the_built_in_grader_keeps_the_contract_of_graders() -> None:
+    check_grader(match_alias)
+
+
+def contained(reply: str, answers: Sequence[str]) -> str | None:
+    """A lax grader: whatever contains an answer or is contained in one."""
+    return next((answer for answer in answers if reply in answer or answer in reply), None)
+
+
+def raising(reply: str, answers: Sequence[str]) -> str | None:
+    if not reply:
+        raise LookupError("an empty reply\nhas nothing to grade")
+    return match_alias(reply, answers)
+
+
+def truthful(reply: str, answers: Sequence[str]) -> bool:
+    return match_alias(reply, answers) is not None
+
+
+@pytest.mark.parametrize(
+    ("grader", "told"),
+    [
+        (contained, r"'' to \['Paris'\]: returned 'Paris', not None"),
+        (raising, "raised LookupError: an empty reply"),
+        (truthful, "returned True, not 'Beatles'"),
+        (lambda reply, answers: answers[0], "returned 'Zanzibar', not 'Paris'|returned 'Paris', not None"),
+        (lambda reply, answers: None, "returned None, not 'Beyoncé'"),
+    ],
+)
+def test_a_grader_that_breaks_the_contract_is_told_where(grader: Any, told: str) -> None:
+    with pytest.raises(AssertionError, match=told):
+        check_grader(grader)
+
+
+def test_a_failure_of_a_strangers_grader_is_one_ungraded_trial_with_its_reason() -> None:
+    asked = [
+        Trial(question_id="q", index=i, seed=i, text=text, finish=Finish.STOP, num_tokens=1)
+        for i, text in enumerate(("", "Paris"))
+    ]
+    grades = [grade(trial, ["Paris"], raising, "mine") for trial in asked]
+    assert [(g.correct, g.matched) for g in grades] == [(None, None), (True, "Paris")]
+    assert [g.fault for g in grades] == ["the grader raised LookupError: an empty reply", None]
+    told = grade(asked[1], ["Paris"], truthful, "mine")  # type: ignore[arg-type]
+    assert (told.correct, told.fault) == (None, "the grader returned a bool, neither an accepted answer nor None")

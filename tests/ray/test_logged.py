@@ -1,0 +1,30 @@
+"""The main job on logs: nothing is sampled, and the labels are what the files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.ray.runs import Run
+
+
+def test_logs_take_the_place_of_trials(small_world: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "logged"
+    folder.mkdir()
+    for split, count in (("train", 120), ("validation", 40)):
+        rows = [{"question": f"What is {split} {i}?", "num_correct": i % 5, "num_trials": 4 + i % 2} for i in range(count)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = Run(tmp_path / "runs", small_world / "model", folder, "--label.source", "logs", "--train.epochs", "0")
+    output = run.finish()
+    assert "five answers" not in output
+    (examined,) = run.parts("examine")
+    assert {row["trials"] is None for row in pq.read_table(examined).to_pylist()} == {True}
+    (graded,) = run.parts("grade")
+    assert {len(row) for row in pq.read_table(graded)["correct"].to_pylist()} == {4, 5}
+    validation = json.loads((run.path / "summary.json").read_text())["epochs"][0]["validation"]
+    said = [(i % 5) / (4 + i % 2) for i in range(40)]
+    assert validation["questions"] == 40
+    assert validation["qa_accuracy"] == pytest.approx(sum(said) / 40)
