@@ -228,7 +228,7 @@ class Bench:
             prefill=self.config.chat.prefill,
             deepspeed=read_override(self.config.train),
         )
-        settings = {**lesson.settings(self.base.digest), "rule": str(rule_of(self.config))}
+        settings = {**lesson.settings(self.base.digest), "rule": str(rule_of(self.config)), "encoding": self.inputs.encoding}
         parents = [result.done for result in [*evidence, *([parent] if parent else [])]]
         folder = self.experiment.stage("train", settings, parents)
         if result := self._finish(folder):

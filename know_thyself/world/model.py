@@ -131,7 +131,8 @@ def _loss(model: Qwen2ForCausalLM, batch: list[list[int]], opening: list[int]) -
     """
     width = -(-max(len(ids) for ids in batch) // PAD_TO) * PAD_TO
     ids = torch.zeros(len(batch), width, dtype=torch.long)
-    positions, labels = [], []
+    positions: list[int] = []
+    labels: list[int] = []
     for row, tokens in enumerate(batch):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         first = first_taught(tokens, opening)
@@ -197,7 +198,8 @@ def train_model(
     On a GPU where there is one. The model that is returned is on the CPU.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = new_model(recipe, tokenizer).to(device)
+    model = new_model(recipe, tokenizer)
+    torch.nn.Module.to(model, device)
     optimizers = make_optimizers(model, recipe)
     step = _restore(checkpoint, model, optimizers) if checkpoint.exists() else 0
     peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
@@ -222,4 +224,5 @@ def train_model(
             mean = running / ((step - 1) % every + 1)
             log.info("step %d of %d, loss %.3f, %.0f s left", step, recipe.steps, mean, pace * (recipe.steps - step))
             running = 0.0
-    return model.cpu()
+    torch.nn.Module.to(model, "cpu")
+    return model

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -22,10 +21,12 @@ from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.experiment import Experiment
 from know_thyself.judge import JudgeCard, write_judge
+from know_thyself.learning.lesson import Lesson
+from know_thyself.learning.objectives import judge_example
 from know_thyself.models import resolve_model
 from know_thyself.pipelines import bench
 from know_thyself.pipelines.inputs import Inputs
-from know_thyself.stages import examining, training
+from know_thyself.stages import examining
 from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question
 from tests.chat_models import CHANNELS, SWITCHED, Family, encoding_digest, write_model
 from tests.engine.reading import WORDS, judge_chats, transformers_read
@@ -114,6 +115,7 @@ def where_tokens_are_made(model: Path, prefill: str | None, recorder: Recorder, 
 def spec_of_an_experiment(base: ModelRef, chat: ChatTokenizer, prefill: str | None, scratch: Path) -> EngineSpec:
     inputs = Inputs(
         questions=Questions(questions=(), dropped={}),
+        context_cut={},
         base=base,
         prefill=chat.prefill,
         encoding=chat.digest,
@@ -147,11 +149,12 @@ def card_of(base: ModelRef, chat: ChatTokenizer) -> JudgeCard:
 
 def trained_prompt(started: EngineSpec, scratch: Path) -> list[int]:
     """What training reads of the first question."""
-    lesson = training.Lesson(
+    lesson = Lesson(
         base=started.base,
         folder=str(scratch),
         parent=None,
         config=TrainConfig(),
+        tuning="lora",
         style=PromptStyle.SAME,
         mode=LabelMode.BINARY,
         seed=0,
@@ -160,8 +163,9 @@ def trained_prompt(started: EngineSpec, scratch: Path) -> list[int]:
         cores=1,
         logs=str(scratch),
         trust_remote_code=False,
+        prefill=started.prefill,
+        deepspeed={},
     )
+    chat = ChatTokenizer(lesson.base, lesson.trust_remote_code, lesson.prefill)
     row = {**QUESTIONS[0].to_row(), "target": [1.0, 0.0], "weight": 1.0}
-    pq.write_table(pa.Table.from_pylist([row]), scratch / training.EXAMPLES)
-    chat = ChatTokenizer(lesson.base, lesson.trust_remote_code, started.prefill)
-    return training._read_examples(lesson, chat).prompts[0]
+    return judge_example(lesson, chat, row).tokens

@@ -78,7 +78,14 @@ def a_bench(root: Path, settings: dict[str, Any]) -> tuple[Bench, Result]:
     bench = Bench(
         config=RunConfig(**settings),
         experiment=Experiment(root / "run", attempt=1),
-        inputs=Inputs(questions=Questions(questions=(question,), dropped={}), base=base, verdict_tokens=(0, 1)),
+        inputs=Inputs(
+            questions=Questions(questions=(question,), dropped={}),
+            context_cut={},
+            base=base,
+            prefill="",
+            encoding="none",
+            verdict_tokens=(0, 1),
+        ),
         console=Console(quiet=True),
         device="cpu",
         mode="swap",

@@ -76,7 +76,8 @@ class Scores:
     @property
     def event(self) -> NDArray[np.bool_]:
         """Whether the event holds that the judge's confidence is about: the ability is the first class, can."""
-        return self.ability == 0
+        can: NDArray[np.bool_] = self.ability == 0
+        return can
 
     @property
     def confidence(self) -> Floats:
