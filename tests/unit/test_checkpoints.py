@@ -14,7 +14,7 @@ import pytest
 
 from know_thyself.learning.checkpoints import COMPLETE, QUARANTINE, checkpoint_folder, newest, remove_sealed, seal, step_of
 
-KILLS = 40
+KILLS = 30
 
 
 def write(root: Path, step: int, size: int = 4096) -> Path:
@@ -101,7 +101,7 @@ def keep_writing(root: Path, after: int, log: int) -> None:
     step = after
     while True:
         step += 1
-        write(root, step, size=200_000)
+        write(root, step, size=50_000)
         os.write(log, f"{step}\n".encode())
 
 
