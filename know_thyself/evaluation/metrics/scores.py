@@ -66,7 +66,7 @@ class Scores:
             possible &= ((shares >= 0) & (shares <= 1)).all(axis=1) & np.isclose(shares.sum(axis=1), 1)
         if self.forecast is not None:
             possible &= (self.forecast >= 0) & (self.forecast <= 1)
-        return np.asarray(possible, dtype=np.bool_)
+        return possible
 
     @property
     def accuracy(self) -> Floats:
@@ -76,7 +76,7 @@ class Scores:
     @property
     def event(self) -> NDArray[np.bool_]:
         """Whether the event holds that the judge's confidence is about: the ability is the first class, can."""
-        return self.ability == 0
+        return np.equal(self.ability, 0)
 
     @property
     def confidence(self) -> Floats:
