@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from know_thyself.engine.protocol import EngineSpec
-from know_thyself.prompts import VERDICT_WORDS, judge_messages
-from know_thyself.testing import FakeEngine, knows
+from know_thyself.engine.protocol import Decoding, EngineSpec
+from know_thyself.evaluation.evidence import collect, fit_calibration, scores_of
+from know_thyself.evaluation.metrics.summary import summarize
+from know_thyself.evaluation.selection import select_examples
+from know_thyself.labeling import AbilityRule, TargetRule
+from know_thyself.prompts import VERDICT_WORDS, answer_messages, judge_messages
+from know_thyself.testing import FakeEngine, fake_answer, knows
 from know_thyself.types import LabelMode, PromptStyle, Question
 
-QUESTIONS = [Question(id=str(i), text=f"What is thing {i}?", answers=()) for i in range(600)]
+QUESTIONS = [Question(id=str(i), text=f"What is thing {i}?", answers=(), group=str(i)) for i in range(600)]
+
+
+SPEC = EngineSpec(base="fake", device="cpu", mode="swap", max_model_len=256)
+FIVE = Decoding(num_trials=5, temperature=0.7, top_p=1.0, max_tokens=8)
 
 
 def claims(mode: LabelMode) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    engine = FakeEngine(EngineSpec(base="fake", device="cpu", mode="swap", max_model_len=256))
+    engine = FakeEngine(SPEC)
     chats = [judge_messages(question, PromptStyle.SYSTEM, mode) for question in QUESTIONS]
     return np.exp(engine.judge(chats, list(VERDICT_WORDS[mode].values())))
 
@@ -29,3 +38,23 @@ def test_three_words_follow_what_is_known() -> None:
     for index, part in enumerate((known == 1, (known > 0.35) & (known < 0.65), known == 0)):
         assert said[part].mean(axis=0).argmax() == index
     assert set(said.argmax(axis=1)) == {0, 1, 2}
+
+
+def test_from_answers_to_scores_and_targets_of_three_verdicts() -> None:
+    mode, ids = LabelMode.UNCERTAINTY, [question.id for question in QUESTIONS]
+    replies = FakeEngine(SPEC).sample([answer_messages(q) for q in QUESTIONS], list(range(0, 6000, 10)), FIVE)
+    right = [[reply.text == fake_answer(q.text) for reply in given] for q, given in zip(QUESTIONS, replies, strict=True)]
+    graded = pa.table({"id": ids, "correct": right})
+    judged = pa.table({"id": ids, "probabilities": claims(mode).tolist(), "mass": [1.0] * len(ids)})
+    examined = collect(QUESTIONS, graded, judged, AbilityRule(), mode)
+    class_map = fit_calibration(examined[:300], mode)
+    assert class_map is not None
+    can, uncertain, cannot = class_map.weights
+    assert can > uncertain > cannot
+    summary = summarize(scores_of(examined[300:], mode, class_map), 0, replicates=100)
+    assert summary["undefined"] == {}
+    assert summary["macro_f1"] > summary["majority_macro_f1"]
+    assert summary["brier_skill"] > 0.5
+    targets = TargetRule.fit([e.label for e in examined], mode, "soft", AbilityRule())
+    taught = {example.target for example in select_examples(examined, "weighted", targets)}
+    assert len(taught) == 6, "one target for each number of right trials of five"

@@ -66,7 +66,7 @@ class Scores:
             possible &= ((shares >= 0) & (shares <= 1)).all(axis=1) & np.isclose(shares.sum(axis=1), 1)
         if self.forecast is not None:
             possible &= (self.forecast >= 0) & (self.forecast <= 1)
-        return np.asarray(possible, dtype=np.bool_)
+        return possible
 
     @property
     def accuracy(self) -> Floats:
