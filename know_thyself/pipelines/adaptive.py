@@ -129,7 +129,8 @@ def train_next(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -
     last = epochs[-1]
     examples = lessons(bench, epochs)
     title = f"epoch {last.epoch + 1}: training on {len(examples)} questions"
-    evidence = [questions, last.collected.graded, last.judged]
+    first = [epochs[0].collected.graded] if epochs[0].collected != last.collected else []
+    evidence = [questions, *first, last.collected.graded, last.judged]
     return bench.train(title, last.epoch + 1, examples, evidence=evidence, parent=last.trained)
 
 
@@ -138,7 +139,7 @@ def next_epoch(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -
     first, number = epochs[0], epochs[-1].epoch + 1
     trained = train_next(bench, questions, epochs)
     judge = bench.judge_of(trained)
-    if bench.config.tuning == "lora":
+    if bench.config.tuning == "lora" or bench.questions.logs:
         judged = bench.examine(f"epoch {number}: judging", questions, answerer=None, judge=judge, epoch=number)
         return evaluate(bench, first.collected, judged, epoch=number, trained=trained)
     title = f"epoch {number}: answers and judgments"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from know_thyself import labeling
-from know_thyself.compute.session import check_cpus, cluster_device, node_cores, ray_session
+from know_thyself.compute.session import check_cpus, check_workers, cluster_device, node_cores, ray_session
 from know_thyself.compute.tables import rows_committed, write_part
 from know_thyself.config import RunConfig
 from know_thyself.data.splits import Questions
@@ -298,5 +298,6 @@ def open_bench(config: RunConfig, inputs: Inputs, console: Console) -> Iterator[
         with ray_session(config.address, experiment.logs):
             device = cluster_device(config.engine.device)
             check_cpus(config.engine.actors_min)
+            check_workers(config.train.workers, device)
             mode = engine_mode(config, device)
             yield Bench(config=config, experiment=experiment, inputs=inputs, console=console, device=device, mode=mode)

@@ -25,7 +25,7 @@ class Inputs:
     """The questions in their splits, the base model, and how chats become its tokens.
 
     `context_cut` counts by split the questions whose context was too long for the model and lost its end. `prefill` opens
-    every reply, `encoding` is the digest of what makes tokens of a chat, `verdict_tokens` are what the verdict words begin with.
+    every reply, `encoding` is the digest of what makes tokens of a chat, `verdict_tokens` begin the verdict words.
     """
 
     questions: Questions

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from jobs.prototype_flags import translate
 from know_thyself.config import RunConfig, load_config, preset_path
+from know_thyself.cost import dry_run
 
 FOLDER = preset_path("world").parent
 PROTOTYPE = {
@@ -57,3 +59,10 @@ def test_what_was_never_run_says_so(preset: str) -> None:
 
 def test_every_preset_is_known_to_these_tests() -> None:
     assert {file.stem for file in FOLDER.glob("*.toml")} == {*PROTOTYPE, *LORA, "world"}
+
+
+@pytest.mark.parametrize("preset", [*PROTOTYPE, *LORA, "world"])
+def test_every_preset_dry_runs_without_a_network(preset: str, tmp_path: Path) -> None:
+    planned = dry_run(load("--preset", preset, "--experiments-root", str(tmp_path)))
+    assert planned["config"]["preset"] == preset
+    assert not list(tmp_path.iterdir())
