@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from know_thyself.cli import main
 from know_thyself.cli.prompt import inspect_prompt as prompt_command
 from know_thyself.cli.prompt import show
 from know_thyself.engine.chat import ChatTokenizer
@@ -59,12 +60,17 @@ def test_the_command_prints_what_the_engine_reads(tmp_path: Path) -> None:
     assert found["prefill"] == "<|channel|>final<|message|>"
 
 
-def test_a_model_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    finished = command("--model", str(tmp_path))
-    assert finished.returncode == 2
-    assert finished.stderr.splitlines()[0].startswith(f"error: model {tmp_path} has no tokenizer that can be loaded")
-    assert finished.stderr.splitlines()[1:] == ["loaded:"]
-    assert finished.stdout == ""
+def test_a_model_that_cannot_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["know-thyself", "inspect-prompt", "--model", str(tmp_path)])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"error: model {tmp_path} has no tokenizer that can be loaded")
 
 
 @pytest.mark.parametrize(
