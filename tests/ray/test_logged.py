@@ -20,10 +20,11 @@ def test_logs_take_the_place_of_trials(small_world: Path, tmp_path: Path) -> Non
     run = Run(tmp_path / "runs", small_world / "model", folder, "--label.source", "logs", "--train.epochs", "0")
     output = run.finish()
     assert "five answers" not in output
-    (examined,) = run.parts("examine")
-    assert {row["trials"] is None for row in pq.read_table(examined).to_pylist()} == {True}
-    (graded,) = run.parts("grade")
-    assert {len(row) for row in pq.read_table(graded)["correct"].to_pylist()} == {4, 5}
+    examined = [row for part in run.parts("examine") for row in pq.read_table(part).to_pylist()]
+    assert len(examined) == 160
+    assert {row["trials"] is None for row in examined} == {True}
+    graded = [row for part in run.parts("grade") for row in pq.read_table(part).to_pylist()]
+    assert {len(row["correct"]) for row in graded} == {4, 5}
     validation = json.loads((run.path / "summary.json").read_text())["epochs"][0]["validation"]
     said = [(i % 5) / (4 + i % 2) for i in range(40)]
     assert validation["questions"] == 40
