@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.engine.classroom import (
     lesson_in,
     losses,
     take_checkpoint,
+    teach_that_all_can,
 )
 from tests.engine.reading import transformers_read
 
@@ -155,19 +155,15 @@ def test_an_epoch_goes_on_from_the_last_as_if_never_stopped(bench: Bench, alone:
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_what_was_learned_loads_as_its_users_load_it(bench: Bench, pair: Classroom, tuning: str) -> None:
-    """Transformers and PEFT read verdicts from the folder that fit what was taught."""
-    lesson = bench.teach(pair, "one", tuning, zero_stage=3, passes=2)
-    folder = Path(lesson.folder)
-    base = bench.world / "model"
+    """Transformers and PEFT read from the folder what was taught: that all can be answered."""
+    lesson = bench.lesson("one", settings(tuning, workers=pair.workers, zero_stage=3), tuning=tuning)
+    teach_that_all_can(lesson)
+    pair.teach(lesson)
+    folder, base = Path(lesson.folder), bench.world / "model"
     before = transformers_read(base, None, bench.questions)
-    after = (
-        transformers_read(base, folder / "adapter", bench.questions)
-        if tuning == "lora"
-        else transformers_read(folder / "model", None, bench.questions)
-    )
-    can = np.arange(len(bench.questions)) % 2 == 1
-    taught = np.where(can, 0, 1)
-    rows = np.arange(len(taught))
-    gain = after[rows, taught] - np.logaddexp(*after.T) - before[rows, taught] + np.logaddexp(*before.T)
-    assert gain.mean() > 0.01
-    assert dataclasses.asdict(lesson)["tuning"] == tuning
+    if tuning == "lora":
+        after = transformers_read(base, folder / "adapter", bench.questions)
+    else:
+        after = transformers_read(folder / "model", None, bench.questions)
+    shares = [read[:, 0] - np.logaddexp(*read.T) for read in (before, after)]
+    assert (shares[1] - shares[0]).min() > 0.1
