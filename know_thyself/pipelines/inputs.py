@@ -48,6 +48,8 @@ def check_inputs(config: RunConfig) -> Inputs:
 
     chat = ChatTokenizer(base.name, config.trust_remote_code, config.chat.prefill)
     tokens = chat.word_tokens(list(prompts.VERDICT_WORDS[config.label_mode].values()))
+    if config.train.loss == "sequence":
+        chat.turn_end()
     fitted, cut = fit_contexts(questions.questions, chat, room_of(config))
     return Inputs(
         questions=replace(questions, questions=fitted),
