@@ -61,8 +61,8 @@ class ChatTokenizer:
         tokens = tuple(self.spoken(word)[0] for word in words)
         if len(set(tokens)) != len(tokens):
             raise ConfigError(
-                f"the words {', '.join(words)} do not begin with distinct tokens after {self._opening()[-12:]!r}: use a prefill "
-                "that ends differently (chat.prefill), or another model"
+                f"the words {', '.join(words)} do not begin with distinct tokens after {self._opening()[-12:]!r}: use a "
+                "prefill that ends differently (chat.prefill), or another model"
             )
         return tokens
 
