@@ -173,7 +173,8 @@ def evaluate(
     class_map = fit_calibration(by_split[Split.CALIBRATION], mode)
     scores, facts = measure(bench, by_split, class_map)
     for split, examined in before.items():
-        facts[split] |= against_frozen(by_split[split], examined, mode, seed)
+        added = against_frozen(by_split[split], examined, mode, seed)
+        facts[split] |= {**added, "undefined": {**facts[split]["undefined"], **added["undefined"]}}
     return EpochResult(
         epoch=epoch,
         trained=trained,
