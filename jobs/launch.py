@@ -46,19 +46,24 @@ def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
     sys.exit(0)
 
 
-def alone(stage: str) -> Callable[[RunConfig], None]:
-    """The work of a job that does one stage alone: the function of this name in `know_thyself.pipelines.alone`."""
+def alone(stage: str, *, asks_judge: bool = False) -> Callable[[RunConfig], None]:
+    """The work of a job that does one stage alone: the function of this name in `know_thyself.pipelines.alone`.
+
+    One that `asks_judge` is given the judge that the settings mean.
+    """
 
     def work(config: RunConfig) -> None:
         from know_thyself.pipelines.inputs import check_inputs
+        from know_thyself.pipelines.judges import find_judge
 
         inputs = check_inputs(config)
+        found = [find_judge(config, inputs)] if asks_judge else []
         from know_thyself.pipelines import alone
         from know_thyself.pipelines.bench import open_bench
         from know_thyself.progress import own_console
 
         with open_bench(config, inputs, own_console()) as bench:
-            bench.console.print(f"{stage}: {getattr(alone, stage)(bench)}")
+            bench.console.print(f"{stage}: {getattr(alone, stage)(bench, *found)}")
 
     return work
 

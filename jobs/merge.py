@@ -5,4 +5,4 @@ from __future__ import annotations
 from jobs.launch import alone, launch
 
 if __name__ == "__main__":
-    launch("merge", alone("merge"))
+    launch("merge", alone("merge", asks_judge=True))

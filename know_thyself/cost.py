@@ -58,18 +58,25 @@ def _by_card(config: RunConfig) -> dict[str, Any]:
         "rows_by_card": {"train": rows[0], "validation": rows[1]},
         "estimate": {
             "questions_at_most": sum(asked),
-            "generated_tokens_at_most": sum(asked) * sampling.num_trials * sampling.max_tokens,
+            "generated_tokens_at_most": _collections(config) * sum(asked) * sampling.num_trials * sampling.max_tokens,
         },
     }
+
+
+def _collections(config: RunConfig) -> int:
+    """How often all questions are answered: once, again after every epoch that changes the answers, never where logs tell."""
+    if config.label.source == "logs":
+        return 0
+    return 1 + config.train.epochs if config.tuning == "full" else 1
 
 
 def _estimate(config: RunConfig, questions: Iterable[Question], num_train: int) -> dict[str, int]:
     asked = list(questions)
     prompt = sum(len(prompts.ANSWER_SYSTEM) + len(prompts.ask(question)) for question in asked) / CHARACTERS_PER_TOKEN
-    epochs, logged = config.train.epochs, config.label.source == "logs"
+    epochs, collections, sampling = config.train.epochs, _collections(config), config.sampling
     share = num_train / len(asked)
     return {
-        "prompt_tokens": round(prompt * ((1 if logged else 2) + epochs)),
-        "generated_tokens_at_most": 0 if logged else len(asked) * config.sampling.num_trials * config.sampling.max_tokens,
+        "prompt_tokens": round(prompt * (collections + 1 + epochs)),
+        "generated_tokens_at_most": collections * len(asked) * sampling.num_trials * sampling.max_tokens,
         "trained_tokens_at_most": round(prompt * share * epochs * config.train.passes),
     }

@@ -96,7 +96,7 @@ class LocalJudge:
         ]
 
     def answer(self, texts: Sequence[str]) -> list[str]:
-        """The base model's greedy answer to each of `texts`, with the judge's weights out of the way."""
+        """The greedy answer to each of `texts` of the model that is judged: the bare base, or the fully tuned model."""
         self._engine.use(self._answerer)
         decoding = Decoding(num_trials=1, temperature=0.0, top_p=1.0, max_tokens=int(self.card.decoding["max_tokens"]))
         chats = [prompts.answer_messages(_question(text)) for text in texts]

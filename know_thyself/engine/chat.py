@@ -56,27 +56,42 @@ class ChatTokenizer:
     def word_tokens(self, words: Sequence[str]) -> tuple[int, ...]:
         """The token that each word begins with right after the opening of the assistant's turn and the prefill.
 
-        A word follows as the template would write it, or with a blank where the prefill ends in plain text.
         Raises `ConfigError` unless the words begin with distinct tokens there.
         """
-        opening = self.text([{"role": "user", "content": "?"}])
-        before = self._ids(opening)
-        lead = self._lead(before[-1])
-        tokens = []
-        for word in words:
-            after = self._ids(opening + lead + word)
-            if after[: len(before)] != before or len(after) == len(before):
-                raise ConfigError(
-                    f"the tokenizer melts {word!r} into the end of the prompt, {opening[-12:]!r}: use a prefill that ends "
-                    "differently (chat.prefill), or another model"
-                )
-            tokens.append(after[len(before)])
+        tokens = tuple(self.spoken(word)[0] for word in words)
         if len(set(tokens)) != len(tokens):
             raise ConfigError(
-                f"the words {', '.join(words)} do not begin with distinct tokens after {opening[-12:]!r}: use a prefill that "
-                "ends differently (chat.prefill), or another model"
+                f"the words {', '.join(words)} do not begin with distinct tokens after {self._opening()[-12:]!r}: use a "
+                "prefill that ends differently (chat.prefill), or another model"
             )
-        return tuple(tokens)
+        return tokens
+
+    def spoken(self, word: str) -> list[int]:
+        """The tokens of `word` as the assistant's first, right after the opening of its turn and the prefill.
+
+        It follows as the template would write it, or with a blank where the prefill ends in plain text.
+        Raises `ConfigError` when the tokenizer melts it into the end of the prompt.
+        """
+        opening = self._opening()
+        before = self._ids(opening)
+        after = self._ids(opening + self._lead(before[-1]) + word)
+        if after[: len(before)] != before or len(after) == len(before):
+            raise ConfigError(
+                f"the tokenizer melts {word!r} into the end of the prompt, {opening[-12:]!r}: use a prefill that ends "
+                "differently (chat.prefill), or another model"
+            )
+        return after[len(before) :]
+
+    def turn_end(self) -> int:
+        """The token with which the assistant ends its turn. Raises `ConfigError` when the template sets none."""
+        end = next((number for number in self._ends() if number is not None), None)
+        if end is None:
+            raise ConfigError("the chat template ends a reply with no special token: use --train.loss verdict")
+        return end
+
+    def _opening(self) -> str:
+        """The end of any prompt: what a reply follows upon."""
+        return self.text([{"role": "user", "content": "?"}])
 
     def _lead(self, last: int) -> str:
         """What stands between the end of a prompt, its token `last`, and a word."""
@@ -108,6 +123,9 @@ class ChatTokenizer:
 
     def _stop_tokens(self) -> tuple[int, ...]:
         """The tokens that the template ends a reply with, and the tokenizer's end of sequence."""
+        return tuple(sorted({number for number in (*self._ends(), self.tokenizer.eos_token_id) if number is not None}))
+
+    def _ends(self) -> list[int | None]:
+        """The first special token of each of the template's endings of a reply."""
         special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        ends = {next((i for i in self._plain_ids(ending) if i in special), None) for ending in self.template.endings}
-        return tuple(sorted(number for number in ends | {self.tokenizer.eos_token_id} if number is not None))
+        return [next((i for i in self._plain_ids(ending) if i in special), None) for ending in self.template.endings]

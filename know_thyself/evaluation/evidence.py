@@ -96,7 +96,7 @@ def against_frozen(now: Sequence[Examined], frozen: Sequence[Examined], mode: La
     """What full fine-tuning adds to a split's numbers: the same judgments scored against the untrained model's labels.
 
     `qa_change` is mean k/n `now` less mean k/n before, over the questions measured both times, with the 95 % interval of that
-    paired difference (groups resampled); None where nothing was measured twice.
+    paired difference (groups resampled). `undefined` gives the reason for each None.
     """
     first = {e.question.id: e.label.accuracy for e in frozen}
     both = [e for e in now if e.question.id in first]
@@ -105,12 +105,17 @@ def against_frozen(now: Sequence[Examined], frozen: Sequence[Examined], mode: La
     low, high = mean_interval(change, group, seed=seed) or (None, None)
     facts = summarize(scores_of(frozen, mode, class_map=None), 0, seed=seed)
     kept = ("judgment_accuracy", "auroc", "auroc_low", "auroc_high")
-    return {
+    values = {
         "qa_change": float(change.mean()) if len(change) else None,
         "qa_change_low": low,
         "qa_change_high": high,
         **{f"{name}_frozen": facts[name] for name in kept},
     }
+    reasons = {f"{name}_frozen": facts["undefined"].get(name) for name in kept}
+    reasons |= dict.fromkeys(
+        values.keys() - reasons, "too few groups to resample" if len(both) else "no question was measured twice"
+    )
+    return {**values, "undefined": {name: reasons[name] for name, value in values.items() if value is None}}
 
 
 def _forecast(probabilities: Floats, mode: LabelMode, class_map: ClassMap | None) -> Floats | None:

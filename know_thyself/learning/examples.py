@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.errors import ConfigError
 from know_thyself.learning.schedule import FILL
 
 
@@ -47,32 +45,3 @@ class Examples:
     def weights_of(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """The weights `[batch]` of the examples at `indices`; a `FILL` has weight 0."""
         return self._weights[indices] * torch.from_numpy(indices != FILL)
-
-
-def spoken(chat: ChatTokenizer, word: str) -> list[int]:
-    """The tokens of `word` where the assistant's turn has just been opened.
-
-    Raises `ConfigError` when the tokenizer melts the two together.
-    """
-    opening = chat.encode([{"role": "user", "content": "?"}])
-    text = str(chat.tokenizer.decode(opening))
-    both = list(chat.tokenizer(text + word, add_special_tokens=False)["input_ids"])
-    if both[: len(opening)] != opening:
-        raise ConfigError(f"the tokenizer melts {word!r} into the chat template: train.loss=sequence cannot teach it")
-    return both[len(opening) :]
-
-
-def turn_end(chat: ChatTokenizer) -> int:
-    """The token with which the assistant ends its turn: the first special one after a reply in the chat template.
-
-    Raises `ConfigError` when the template sets none.
-    """
-    reply = "know-thyself"
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": reply}]
-    text = str(chat.tokenizer.apply_chat_template(turns, tokenize=False))
-    after = list(chat.tokenizer(text.rpartition(reply)[2], add_special_tokens=False)["input_ids"])
-    special = set(chat.tokenizer.all_special_ids) | set(chat.tokenizer.added_tokens_decoder)
-    end = next((token for token in after if token in special), None)
-    if end is None:
-        raise ConfigError("the chat template ends a reply with no special token: use --train.loss verdict")
-    return int(end)

@@ -14,7 +14,7 @@ import torch
 
 from know_thyself import prompts
 from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.learning.examples import Example, spoken, turn_end
+from know_thyself.learning.examples import Example
 from know_thyself.learning.lesson import Lesson
 from know_thyself.types import Question
 
@@ -93,7 +93,7 @@ def judge_example(lesson: Lesson, chat: ChatTokenizer, row: Mapping[str, Any]) -
     if lesson.config.loss == "verdict":
         return Example(tokens=prompt, target=target, weight=row["weight"])
     word = _words(lesson)[max(range(len(target)), key=lambda i: target[i])]
-    return Example(tokens=[*prompt, *spoken(chat, word), turn_end(chat)], target=1, weight=row["weight"])
+    return Example(tokens=[*prompt, *chat.spoken(word), chat.turn_end()], target=1, weight=row["weight"])
 
 
 def _words(lesson: Lesson) -> list[str]:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from know_thyself import prompts
 from know_thyself.config import RunConfig
+from know_thyself.errors import ConfigError
 from know_thyself.evaluation.calibration import ClassMap
 from know_thyself.evaluation.evidence import Examined, against_frozen, examples_worth_reading, fit_calibration, scores_of
 from know_thyself.evaluation.metrics.scores import Scores
@@ -29,10 +30,10 @@ from know_thyself.experiment import versions, write_whole
 from know_thyself.experiment.epochs import EpochStages, write_index
 from know_thyself.judge import JudgeCard, write_judge
 from know_thyself.labeling import TargetRule
-from know_thyself.pipelines.bench import Bench, Result, open_bench, rule_of
-from know_thyself.pipelines.inputs import Inputs
+from know_thyself.pipelines.bench import Bench, Result, open_bench
+from know_thyself.pipelines.inputs import Inputs, rule_of
 from know_thyself.pipelines.table import summary_table
-from know_thyself.types import JudgmentExample, Split
+from know_thyself.types import JudgmentExample, ModelRef, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,17 +118,19 @@ def untrained(bench: Bench, questions: Result) -> EpochResult:
 
 
 def lessons(bench: Bench, epochs: Sequence[EpochResult]) -> list[JudgmentExample]:
-    """What the epoch after the last of `epochs` trains on; its targets follow from the counts at the start."""
-    config = bench.config
-    labels = [examined.label for examined in epochs[0].examined[Split.TRAIN]]
-    targets = TargetRule.fit(labels, config.label_mode, config.train.target, rule_of(config))
-    return select_examples(epochs[-1].examined[Split.TRAIN], config.train.select, targets)
+    """What the epoch after the last of `epochs` trains on; none when it judges all training questions right."""
+    return select_examples(epochs[-1].examined[Split.TRAIN], bench.config.train.select, _targets(bench.config, epochs[0]))
 
 
 def train_next(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> Result:
-    """Train an epoch more, going on from the last of `epochs`."""
+    """Train an epoch more, going on from the last of `epochs`. Raises `ConfigError` when it leaves nothing to learn."""
     last = epochs[-1]
     examples = lessons(bench, epochs)
+    if not examples:
+        raise ConfigError(
+            f"epoch {last.epoch} judges every training question right and leaves train.select={bench.config.train.select} "
+            "nothing to learn: use --train.select all, or keep its judge"
+        )
     title = f"epoch {last.epoch + 1}: training on {len(examples)} questions"
     first = [epochs[0].collected.graded] if epochs[0].collected != last.collected else []
     evidence = [questions, *first, last.collected.graded, last.judged]
@@ -136,16 +139,22 @@ def train_next(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -
 
 def next_epoch(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> EpochResult:
     """Train, and judge all splits again; collect anew the answers that training has changed."""
-    first, number = epochs[0], epochs[-1].epoch + 1
+    first, number = epochs[0].collected, epochs[-1].epoch + 1
     trained = train_next(bench, questions, epochs)
-    judge = bench.judge_of(trained)
-    if bench.config.tuning == "lora" or bench.questions.logs:
-        judged = bench.examine(f"epoch {number}: judging", questions, answerer=None, judge=judge, epoch=number)
-        return evaluate(bench, first.collected, judged, epoch=number, trained=trained)
-    title = f"epoch {number}: answers and judgments"
-    judged = bench.examine(title, questions, answerer=judge, judge=judge, epoch=number)
-    collected = Collected(sampled=judged, graded=bench.grade(questions, judged))
-    return evaluate(bench, collected, judged, epoch=number, trained=trained, frozen=first.collected)
+    kept = None if bench.answers_change else first
+    collected, judged = judge_anew(bench, questions, bench.judge_of(trained), kept, epoch=number)
+    return evaluate(bench, collected, judged, epoch=number, trained=trained, frozen=None if kept else first)
+
+
+def judge_anew(
+    bench: Bench, questions: Result, judge: ModelRef, kept: Collected | None, *, epoch: int | None = None
+) -> tuple[Collected, Result]:
+    """The answers that `judge` is scored against, `kept` or else its own, and its judgments."""
+    title = "" if epoch is None else f"epoch {epoch}: "
+    if kept is not None:
+        return kept, bench.examine(f"{title}judging", questions, answerer=None, judge=judge, epoch=epoch)
+    judged = bench.examine(f"{title}answers and judgments", questions, answerer=judge, judge=judge, epoch=epoch)
+    return Collected(sampled=judged, graded=bench.grade(questions, judged)), judged
 
 
 def evaluate(
@@ -162,12 +171,10 @@ def evaluate(
     by_split = bench.collect(collected.graded, judged)
     before = bench.collect(frozen.graded, judged) if frozen else {}
     class_map = fit_calibration(by_split[Split.CALIBRATION], mode)
-    scores, facts = {}, {}
-    for split, examined in by_split.items():
-        scores[str(split)] = scores_of(examined, mode, class_map)
-        facts[str(split)] = summarize(scores[str(split)], len(bench.questions.of(split)) - len(examined), seed=seed)
-        if split in before:
-            facts[str(split)] |= against_frozen(examined, before[split], mode, seed)
+    scores, facts = measure(bench, by_split, class_map)
+    for split, examined in before.items():
+        added = against_frozen(by_split[split], examined, mode, seed)
+        facts[split] |= {**added, "undefined": {**facts[split]["undefined"], **added["undefined"]}}
     return EpochResult(
         epoch=epoch,
         trained=trained,
@@ -178,6 +185,16 @@ def evaluate(
         scores=scores,
         facts=facts,
     )
+
+
+def measure(
+    bench: Bench, by_split: Mapping[Split, Sequence[Examined]], class_map: ClassMap | None
+) -> tuple[dict[str, Scores], dict[str, dict[str, Any]]]:
+    """The columns of each split, with forecasts by `class_map` where there are three verdicts, and the numbers from them."""
+    config = bench.config
+    scores = {str(split): scores_of(examined, config.label_mode, class_map) for split, examined in by_split.items()}
+    dropped = {str(split): len(bench.questions.of(split)) - len(examined) for split, examined in by_split.items()}
+    return scores, {split: summarize(scores[split], dropped[split], seed=config.seed) for split in scores}
 
 
 def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:

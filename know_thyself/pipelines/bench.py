@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from know_thyself import labeling
 from know_thyself.compute.session import check_cpus, check_workers, cluster_device, node_cores, ray_session
 from know_thyself.compute.tables import rows_committed, write_part
 from know_thyself.config import RunConfig
@@ -28,7 +27,7 @@ from know_thyself.experiment import MARKER, Experiment, StageFolder, write_exper
 from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
 from know_thyself.pipelines.guards import check_may_run
-from know_thyself.pipelines.inputs import Inputs
+from know_thyself.pipelines.inputs import Inputs, rule_of
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
 from know_thyself.types import JudgmentExample, ModelRef, Split, StageDone
@@ -52,11 +51,6 @@ def decoding_of(config: RunConfig) -> Decoding:
     return Decoding(**config.sampling.model_dump())
 
 
-def rule_of(config: RunConfig) -> labeling.AbilityRule:
-    """The ability rule of `config`."""
-    return labeling.AbilityRule(can_at=config.label.can_at, uncertain_at=config.label.uncertain_at)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """One experiment at work."""
@@ -77,6 +71,11 @@ class Bench:
     def questions(self) -> Questions:
         """The questions in their splits."""
         return self.inputs.questions
+
+    @property
+    def answers_change(self) -> bool:
+        """Whether training changes the answers that judgments are scored against; what logs say stays said."""
+        return self.config.tuning == "full" and not self.questions.logs
 
     @property
     def cores(self) -> int:

@@ -27,5 +27,5 @@ def check_may_run(config: RunConfig, folder: StageFolder, *, epoch: int | None, 
     if epoch is not None and epoch < config.start_epoch > FIRST:
         raise ConfigError(
             f"start-epoch={config.start_epoch}: epoch {epoch} of experiment {experiment} does not stand for these settings "
-            f"({folder.path.name} is not done): the same command without --start-epoch makes it and keeps what stands"
+            f"({folder.path.name} is not done): jobs.judgment without --start-epoch makes it and keeps what stands"
         )

@@ -15,6 +15,7 @@ from know_thyself.engine.fitting import Room, fit_contexts
 from know_thyself.engine.protocol import VLLM, load_engine_factory
 from know_thyself.errors import DataError
 from know_thyself.grading import load_grader
+from know_thyself.labeling import AbilityRule
 from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
 from know_thyself.types import LabelMode, ModelRef, Split
@@ -48,6 +49,8 @@ def check_inputs(config: RunConfig) -> Inputs:
 
     chat = ChatTokenizer(base.name, config.trust_remote_code, config.chat.prefill)
     tokens = chat.word_tokens(list(prompts.VERDICT_WORDS[config.label_mode].values()))
+    if config.train.loss == "sequence":
+        chat.turn_end()
     fitted, cut = fit_contexts(questions.questions, chat, room_of(config))
     return Inputs(
         questions=replace(questions, questions=fitted),
@@ -57,6 +60,11 @@ def check_inputs(config: RunConfig) -> Inputs:
         encoding=chat.digest,
         verdict_tokens=tokens,
     )
+
+
+def rule_of(config: RunConfig) -> AbilityRule:
+    """The ability rule of `config`."""
+    return AbilityRule(can_at=config.label.can_at, uncertain_at=config.label.uncertain_at)
 
 
 def room_of(config: RunConfig) -> Room:

@@ -1,4 +1,4 @@
-"""What a batch is asked for: the loss of each example, and the words and turns that examples are made of."""
+"""What a batch is asked for: the loss of each example."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.learning.examples import Example, Examples, spoken, turn_end
+from know_thyself.learning.examples import Example, Examples
 from know_thyself.learning.objectives import TokensObjective, VerdictObjective
 from know_thyself.learning.schedule import FILL
-from know_thyself.models import packaged_world
 
 VOCABULARY = 12
 
@@ -66,16 +64,3 @@ def test_a_place_without_an_example_weighs_nothing() -> None:
     examples = Examples([Example(tokens=[1], target=1, weight=2.0), Example(tokens=[2, 3], target=1, weight=3.0)])
     assert examples.lengths == [1, 2]
     assert examples.weights_of(np.array([0, 1, FILL])).tolist() == [2.0, 3.0, 0.0]
-
-
-def test_the_spoken_word_begins_with_the_token_that_is_read_and_the_turn_ends_as_the_template_says() -> None:
-    chat = ChatTokenizer(packaged_world() / "model")
-    for word in ("yes", "no"):
-        tokens = spoken(chat, word)
-        assert tokens[0] == chat.word_tokens([word])[0]
-        assert str(chat.tokenizer.decode(tokens)) == word
-    end = str(chat.tokenizer.decode([turn_end(chat)]))
-    text = chat.tokenizer.apply_chat_template(
-        [{"role": "user", "content": "?"}, {"role": "assistant", "content": "yes"}], tokenize=False
-    )
-    assert f"yes{end}" in str(text)

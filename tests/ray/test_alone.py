@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from know_thyself.config import RunConfig, load_config
-from know_thyself.errors import ConfigError, JudgeError
+from know_thyself.errors import JudgeError
 from know_thyself.pipelines import adaptive, alone
 from know_thyself.pipelines.bench import open_bench
 from know_thyself.pipelines.inputs import check_inputs
+from know_thyself.pipelines.judges import find_judge
 from know_thyself.world.build import build_world
 from tests.conftest import SMALL_WORLD, write_fake_questions
 from tests.ray.runs import Run
@@ -50,16 +51,17 @@ def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[s
         assert alone.train(bench).name.startswith("train-")
         before = done(experiment.path)
         assert {name.partition("-")[0] for name in before} == {"questions", "examine", "grade", "train"}
-        with pytest.raises(JudgeError, match="give the judge folder of a finished experiment"):
-            alone.judge(bench)
+    with pytest.raises(JudgeError, match="give the judge folder of a finished experiment"):
+        find_judge(config, inputs)
     adaptive.run(config, inputs, console)
     assert before.items() <= done(experiment.path).items()
 
     summary = json.loads(experiment.summary.read_text())
+    judge = find_judge(config, inputs)
     with open_bench(config, inputs, console) as bench:
-        assert (alone.merge(bench) / "config.json").is_file() == (summary["best_epoch"] > 0)
-        judged = alone.judge(bench)
-        found = json.loads(alone.evaluate(bench).read_text())
+        assert (alone.merge(bench, judge) / "config.json").is_file() == (summary["best_epoch"] > 0)
+        judged = alone.judge(bench, judge)
+        found = json.loads(alone.evaluate(bench, judge).read_text())
     assert json.loads((judged / alone.JUDGED_BY).read_text())["stale"] is False
     best = next(row for row in summary["epochs"] if row["epoch"] == summary["best_epoch"])
     assert found["splits"]["validation"] == best["validation"]
@@ -72,22 +74,12 @@ def test_a_judge_of_another_base_judges_only_when_told_to_and_is_marked(
     build_world(SMALL_WORLD.model_copy(update={"seed": 8}), tmp_path / "other")
     judge = own.experiments_root / "run" / "judge"
     foreign = ("--model", str(tmp_path / "other" / "model"), "--name", "foreign", "--judge", str(judge))
-    for stale in (False, True):
-        config = config_of(flags, *foreign, *(["--allow-stale"] if stale else []))
-        with open_bench(config, check_inputs(config), console) as bench:
-            if not stale:
-                with pytest.raises(JudgeError, match="the judge belongs to a base of digest"):
-                    alone.evaluate(bench)
-                continue
-            found = json.loads(alone.evaluate(bench).read_text())
+    config = config_of(flags, *foreign)
+    inputs = check_inputs(config)
+    with pytest.raises(JudgeError, match="the judge belongs to a base of digest"):
+        find_judge(config, inputs)
+    config = config_of(flags, *foreign, "--allow-stale")
+    with open_bench(config, inputs, console) as bench:
+        found = json.loads(alone.evaluate(bench, find_judge(config, inputs)).read_text())
     assert found["stale"] is True
     assert found["splits"]["validation"]["questions"] == 80
-
-
-def test_a_judge_is_asked_the_way_it_was_trained(flags: list[str], console: Console) -> None:
-    config = config_of(flags, "--prompt-style", "asked")
-    with (
-        open_bench(config, check_inputs(config), console) as bench,
-        pytest.raises(ConfigError, match="ask it with --prompt-style system"),
-    ):
-        alone.judge(bench)

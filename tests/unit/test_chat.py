@@ -129,18 +129,34 @@ def test_a_bos_that_the_template_writes_twice_is_there_once(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "ends"),
+    ("name", "last", "others"),
     [
-        ("CHATML", {"<|im_end|>"}),
-        ("OPENED", {"<|end|>"}),
-        ("REFUSING", {"<end>", "</s>"}),
-        ("DROPPING", {"</s>"}),
-        ("CHANNELS", {"<|end|>", "<|return|>"}),
+        ("CHATML", "<|im_end|>", set()),
+        ("OPENED", "<|end|>", set()),
+        ("REFUSING", "<end>", {"</s>"}),
+        ("DROPPING", "</s>", set()),
+        ("CHANNELS", "<|return|>", {"<|end|>"}),
     ],
 )
-def test_a_reply_stops_at_what_ends_a_turn(name: str, ends: set[str], folder: Folder) -> None:
+def test_a_reply_stops_at_what_ends_a_turn(name: str, last: str, others: set[str], folder: Folder) -> None:
     chat = ChatTokenizer(folder(name))
-    assert set(pieces(chat, chat.stop_tokens)) == ends
+    assert pieces(chat, [chat.turn_end()]) == [last]
+    assert set(pieces(chat, chat.stop_tokens)) == {last, *others}
+
+
+def test_a_turn_that_nothing_ends_is_told_with_the_remedy(tmp_path: Path) -> None:
+    endless = dataclasses.replace(families.CHATML, template="{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    with pytest.raises(ConfigError, match=r"ends a reply with no special token: use --train.loss verdict"):
+        ChatTokenizer(write_tokenizer(endless, tmp_path)).turn_end()
+
+
+@pytest.mark.parametrize("prefill", [None, "Answer:"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_word_that_is_taught_begins_with_the_token_that_is_read(name: str, prefill: str | None, folder: Folder) -> None:
+    chat = ChatTokenizer(folder(name), prefill=prefill)
+    spoken = [chat.spoken(word) for word in WORDS]
+    assert tuple(tokens[0] for tokens in spoken) == chat.word_tokens(WORDS)
+    assert ["".join(pieces(chat, tokens)).strip() for tokens in spoken] == WORDS
 
 
 @pytest.mark.parametrize("name", FAMILIES)

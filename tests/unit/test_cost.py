@@ -52,6 +52,13 @@ def test_its_tokens_are_those_of_every_pass(config: RunConfig) -> None:
     assert told["trained_tokens_at_most"] == round(prompt * 48 / 75 * 2 * 2)
 
 
+def test_answers_that_training_changes_are_asked_for_again(config: RunConfig) -> None:
+    frozen, changing = (dry_run(config.model_copy(update={"tuning": kind}))["estimate"] for kind in ("lora", "full"))
+    assert changing["generated_tokens_at_most"] == 3 * frozen["generated_tokens_at_most"]
+    assert changing["prompt_tokens"] == pytest.approx(frozen["prompt_tokens"] * (3 + 3) / (1 + 3), abs=2)
+    assert changing["trained_tokens_at_most"] == frozen["trained_tokens_at_most"]
+
+
 def test_it_names_the_stages_that_are_done(config: RunConfig) -> None:
     with write_experiment(config) as experiment:
         whole, torn = experiment.stage("questions", {"a": 1}), experiment.stage("examine", {})

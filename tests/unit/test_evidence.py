@@ -49,3 +49,14 @@ def test_the_change_in_answering_is_paired_by_question() -> None:
     assert facts["qa_change"] == pytest.approx(-0.2)
     assert facts["qa_change_low"] == pytest.approx(-0.2)
     assert against_frozen(after[:1], before[1:], LabelMode.BINARY, seed=0)["qa_change"] is None
+
+
+def test_what_cannot_be_told_of_the_change_has_its_reason() -> None:
+    before, after = examined([5, 5], [0.9, 0.8]), examined([4, 4], [0.9, 0.8])
+    facts = against_frozen(after[:1], before[1:], LabelMode.BINARY, seed=0)
+    assert facts["undefined"]["qa_change"] == facts["undefined"]["qa_change_low"] == "no question was measured twice"
+    assert facts["undefined"]["auroc_frozen"] == "all questions are of one class"
+    facts = against_frozen(after[:1], before[:1], LabelMode.BINARY, seed=0)
+    assert facts["qa_change"] == pytest.approx(-0.2)
+    assert facts["undefined"]["qa_change_low"] == "too few groups to resample"
+    assert {name for name, value in facts.items() if value is None} == set(facts["undefined"])
