@@ -102,7 +102,9 @@ def _weights(bench: Bench, folder: Path, card: JudgeCard) -> ModelRef:
     """What the engines load to judge: the base with the judge's adapter, the judge's own model, or the untrained base."""
     if (folder / ADAPTER).is_dir():
         return bench.adapted(folder / ADAPTER)
-    return resolve_model(str(folder / MODEL), None) if card.tuning == "full" and (folder / MODEL).is_dir() else bench.base
+    if card.tuning == "full" and (folder / MODEL).is_dir():
+        return resolve_model(str(folder / MODEL), None, bench.config.trust_remote_code)
+    return bench.base
 
 
 def _identity(bench: Bench, folder: Path, card: JudgeCard) -> dict[str, Any]:
