@@ -35,9 +35,10 @@ def resolve_model(name: str, revision: str | None, trust_remote_code: bool = Fal
     own that is not trusted.
     """
     folder = _folder(name, revision, IDENTITY)
-    if fault := model_fault(folder, trust_remote_code):
+    is_model = (folder / "config.json").is_file()
+    if is_model and (fault := model_fault(folder, trust_remote_code)):
         raise ConfigError(f"model {folder} {fault}")
-    if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
+    if not is_model or not any(folder.glob(WEIGHTS)):
         raise ConfigError(f"model {folder} holds no config.json with {WEIGHTS} beside it: give a Hugging Face model folder")
     return ModelRef(name=str(folder), revision=revision, digest=digest_files(folder, IDENTITY))
 

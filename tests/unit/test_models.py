@@ -57,11 +57,18 @@ def test_a_change_of_any_file_that_decides_answers_makes_another_model(name: str
     assert resolve_model(str(folder), None).digest != before
 
 
-@pytest.mark.parametrize("lost", ["config.json", "*.safetensors"])
-def test_a_folder_without_configuration_or_safe_weights_is_refused(lost: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("lost", "left", "told"),
+    [
+        ("config.json", ".bin", r"holds no config\.json with \*\.safetensors beside it: give"),
+        ("*.safetensors", ".txt", r"holds no config\.json with \*\.safetensors beside it: give"),
+        ("*.safetensors", ".bin", r"has its weights in model-00001-of-00002\.bin, a pickle"),
+    ],
+)
+def test_a_folder_without_configuration_or_safe_weights_is_refused(lost: str, left: str, told: str, folder: Path) -> None:
     for file in folder.glob(lost):
-        file.rename(file.with_suffix(".bin"))
-    with pytest.raises(ConfigError, match=r"holds no config\.json with \*\.safetensors beside it: give|in .*\.bin, a pickle"):
+        file.rename(file.with_suffix(left))
+    with pytest.raises(ConfigError, match=told):
         resolve_model(str(folder), None)
 
 
