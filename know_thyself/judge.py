@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from know_thyself.artefacts import adapter_fault, weights_fault
 from know_thyself.digests import digest_file
 from know_thyself.errors import JudgeError
 from know_thyself.evaluation.calibration import ClassMap
@@ -94,7 +95,8 @@ def _digests(folder: Path) -> dict[str, str]:
 def read_judge(folder: Path) -> JudgeCard:
     """The card of the judge in `folder`, its files and prompt version verified.
 
-    Raises `JudgeError` when the folder is no judge, a file was changed, lost or added, or this version asks with other prompts.
+    Raises `JudgeError` when the folder is no judge, a file was changed, lost or added, its weights are none that an engine may
+    load, or this version asks with other prompts.
     """
     try:
         card = JudgeCard.model_validate_json((folder / CARD).read_bytes())
@@ -105,10 +107,21 @@ def read_judge(folder: Path) -> JudgeCard:
     differing = sorted(name for name, _ in card.files.items() ^ _digests(folder).items())
     if differing:
         raise JudgeError(f"{folder}: {differing[0]!r} is not as the judge was written: restore the folder, or train again")
+    if fault := _fault(folder):
+        raise JudgeError(f"judge {folder} {fault}")
     if card.prompt_version != PROMPT_VERSION:
         told = f"judge {folder} was trained on prompts {card.prompt_version}, this version asks {PROMPT_VERSION}"
         raise JudgeError(f"{told}: train it again")
     return card
+
+
+def _fault(folder: Path) -> str | None:
+    """Why the trained weights in the judge `folder` must not or cannot be loaded."""
+    if (folder / ADAPTER).is_dir():
+        return adapter_fault(folder / ADAPTER)
+    if (folder / MODEL).is_dir():
+        return weights_fault(folder / MODEL, "model.safetensors", "model.safetensors.index.json")
+    return None
 
 
 def check_base(card: JudgeCard, base: ModelRef) -> None:

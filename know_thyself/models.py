@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from know_thyself.artefacts import code_fault, weights_fault
 from know_thyself.config import WORLD
 from know_thyself.digests import digest_files
 from know_thyself.errors import ConfigError, first_line
@@ -27,15 +28,25 @@ def packaged_world() -> Path:
     return folder
 
 
-def resolve_model(name: str, revision: str | None) -> ModelRef:
+def resolve_model(name: str, revision: str | None, trust_remote_code: bool = False) -> ModelRef:
     """The model that `name` means (`world`, a folder, a hub id) as a folder on this machine, with its digest.
 
-    Raises `ConfigError` when it is not there, cannot be fetched, or has no safetensors weights.
+    Raises `ConfigError` when it is not there, cannot be fetched, has no whole safetensors weights, or wants to run code of its
+    own that is not trusted.
     """
     folder = _folder(name, revision, IDENTITY)
-    if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
+    is_model = (folder / "config.json").is_file()
+    if is_model and (fault := model_fault(folder, trust_remote_code)):
+        raise ConfigError(f"model {folder} {fault}")
+    if not is_model or not any(folder.glob(WEIGHTS)):
         raise ConfigError(f"model {folder} holds no config.json with {WEIGHTS} beside it: give a Hugging Face model folder")
     return ModelRef(name=str(folder), revision=revision, digest=digest_files(folder, IDENTITY))
+
+
+def model_fault(folder: Path, trust_remote_code: bool) -> str | None:
+    """Why the model in `folder` must not or cannot be loaded, as far as its settings and the headers of its weights tell."""
+    one = "model.safetensors"
+    return (None if trust_remote_code else code_fault(folder)) or weights_fault(folder, one, f"{one}.index.json")
 
 
 def tokenizer_folder(name: str, revision: str | None) -> Path:

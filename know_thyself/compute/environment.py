@@ -9,11 +9,12 @@ SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Token authentication said aloud, and no usage reports."""
+"""Token authentication said aloud, no usage reports, one reader of footers (Ray Data starts 32 for every table it reads)."""
 READ_AT_IMPORT = "RAY_AUTH_MODE"
 """Set after Ray is imported, it would hold for the cluster that Ray starts but not for this process."""
 

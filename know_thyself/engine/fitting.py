@@ -16,6 +16,8 @@ from know_thyself.engine.protocol import Chat
 from know_thyself.types import LabelMode, PromptStyle, Question, Split
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
+
     from know_thyself.engine.chat import ChatTokenizer
 
 BATCH = 512
@@ -49,12 +51,14 @@ def fit_contexts(
     ERROR. Only contexts that could be too long are tokenised: a token is at least a byte.
     """
     spaces = _spaces(chat, room)
-    most = min(spaces) - SEAM
-    suspects = [i for i, question in enumerate(questions) if question.context and _bytes(question) > most]
+    fullest = min(spaces)
+    tight = [i for i, space in enumerate(spaces) if space <= fullest + SEAM]
+    suspects = [i for i, question in enumerate(questions) if question.context and _bytes(question) > fullest - SEAM]
     fitted = list(questions)
     for start in range(0, len(suspects), BATCH):
         batch = suspects[start : start + BATCH]
-        for i, question in zip(batch, _fit_batch([questions[i] for i in batch], chat, room, min(spaces)), strict=True):
+        fitting = _Fitting(chat=chat, room=room, space=fullest, tight=tight)
+        for i, question in zip(batch, fitting.fit([questions[i] for i in batch]), strict=True):
             fitted[i] = question
     cut = Counter(Split(old.split) for old, new in zip(questions, fitted, strict=True) if old.context != new.context)
     return tuple(fitted), dict(cut)
@@ -70,51 +74,58 @@ def _spaces(chat: ChatTokenizer, room: Room) -> list[int]:
     return [limit - len(chat.encode(messages)) + 2 for messages, limit in room.chats(shortest)]
 
 
-def _fit_batch(questions: Sequence[Question], chat: ChatTokenizer, room: Room, space: int) -> list[Question]:
-    """`questions` with contexts that fit; `space` is what the fuller prompt leaves for question and context."""
-    if not chat.tokenizer.is_fast:
-        return [_fit(question, range(1, len(question.context or "") + 1), None, chat, room) for question in questions]
-    asked = chat.tokenizer([question.text for question in questions], add_special_tokens=False, verbose=False)["input_ids"]
-    told = chat.tokenizer(
-        [question.context or "" for question in questions],
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )["offset_mapping"]
-    fitted = []
-    for question, words, offsets in zip(questions, asked, told, strict=True):
-        tokens = space - len(words)
-        if len(offsets) + SEAM <= tokens:
-            fitted.append(question)
-        else:
-            fitted.append(_fit(question, [end for _, end in offsets], tokens, chat, room))
-    return fitted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitting:
+    """How contexts are fitted: `space` is what the fullest prompt leaves for question and context together.
 
-
-def _fit(question: Question, ends: Sequence[int], guess: int | None, chat: ChatTokenizer, room: Room) -> Question:
-    """`question` with the longest context that ends at one of `ends` and fits.
-
-    With a `guess` of how many of them, which is right but for the seams, it is lowered until the prompts fit; else it is
-    found by bisection.
+    `tight` are the prompts that have to be looked at: one with `SEAM` tokens more to spare fits whenever the fullest does.
     """
-    if guess is not None:
-        kept = min(guess, len(ends))
-        while kept > 0 and (excess := _excess(_cut(question, ends, kept), chat, room)) > 0:
-            kept -= excess
-        return _cut(question, ends, kept)
-    fits, fails = 0, len(ends) + 1
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        if _excess(_cut(question, ends, middle), chat, room) > 0:
-            fails = middle
-        else:
-            fits = middle
-    return _cut(question, ends, fits)
 
+    chat: ChatTokenizer
+    room: Room
+    space: int
+    tight: Sequence[int]
 
-def _excess(question: Question, chat: ChatTokenizer, room: Room) -> int:
-    """The tokens by which the prompts of `question` are too long."""
-    return max(len(chat.encode(messages)) - limit for messages, limit in room.chats(question))
+    def fit(self, questions: Sequence[Question]) -> list[Question]:
+        """`questions`, each with the longest context that fits."""
+        if not self.chat.tokenizer.is_fast:
+            return [self._bisect(question) for question in questions]
+        asked = self._tokenised([question.text for question in questions])
+        told = self._tokenised([question.context or "" for question in questions])
+        fitted = list(questions)
+        ends, kept = {}, {}
+        for i, (words, pieces) in enumerate(zip(asked, told, strict=True)):
+            if len(words) + len(pieces) + SEAM > self.space:
+                ends[i] = [end for _, end in pieces.offsets]
+                kept[i] = min(self.space - len(words), len(pieces))
+        while kept:
+            for i in kept:
+                fitted[i] = _cut(questions[i], ends[i], kept[i])
+            excess = self._excess([fitted[i] for i in kept])
+            kept = {i: kept[i] - over for i, over in zip(kept, excess, strict=True) if over > 0 and kept[i] > 0}
+        return fitted
+
+    def _tokenised(self, texts: list[str]) -> list[Encoding]:
+        encodings = self.chat.tokenizer(texts, add_special_tokens=False, verbose=False).encodings
+        return list(encodings or [])
+
+    def _bisect(self, question: Question) -> Question:
+        """`question` fitted without knowing where its tokens end: to the character, by bisection."""
+        ends = range(1, len(question.context or "") + 1)
+        fits, fails = 0, len(ends) + 1
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            if self._excess([_cut(question, ends, middle)])[0] > 0:
+                fails = middle
+            else:
+                fits = middle
+        return _cut(question, ends, fits)
+
+    def _excess(self, questions: Sequence[Question]) -> list[int]:
+        """The tokens by which the prompts of each question are too long; none or fewer when they fit."""
+        asked = [[self.room.chats(question)[i] for i in self.tight] for question in questions]
+        lengths = iter(map(len, self.chat.encode_all([chat for prompts in asked for chat, _ in prompts])))
+        return [max(next(lengths) - limit for _, limit in prompts) for prompts in asked]
 
 
 def _cut(question: Question, ends: Sequence[int], kept: int) -> Question:

@@ -88,9 +88,10 @@ def evaluate(bench: Bench, found: FoundJudge) -> Path:
 
 def _weights(bench: Bench, found: FoundJudge) -> ModelRef:
     """What the engines load to judge: the base with the judge's adapter, the judge's own model, or the untrained base."""
-    if (found.folder / ADAPTER).is_dir():
-        return bench.adapted(found.folder / ADAPTER)
-    return resolve_model(str(found.folder / MODEL), None) if (found.folder / MODEL).is_dir() else bench.base
+    adapter, model = found.folder / ADAPTER, found.folder / MODEL
+    if adapter.is_dir():
+        return bench.adapted(adapter)
+    return resolve_model(str(model), None, bench.config.trust_remote_code) if model.is_dir() else bench.base
 
 
 def _identity(bench: Bench, found: FoundJudge) -> dict[str, Any]:

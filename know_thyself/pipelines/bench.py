@@ -244,7 +244,7 @@ class Bench:
     def judge_of(self, trained: Result) -> ModelRef:
         """The judge that `trained` made, as the engines load it: a model of its own, or the base with an adapter."""
         if self.config.tuning == "full":
-            return resolve_model(str(trained.folder.path / training.MODEL), None)
+            return resolve_model(str(trained.folder.path / training.MODEL), None, self.config.trust_remote_code)
         return self.adapted(trained.folder.path / training.ADAPTER)
 
     def adapted(self, adapter: Path) -> ModelRef:

@@ -44,7 +44,7 @@ def check_inputs(config: RunConfig) -> Inputs:
     if config.engine.backend != VLLM:
         load_engine_factory(config.engine.backend)
     questions = load_questions(config)
-    base = resolve_model(config.model, config.revision)
+    base = resolve_model(config.model, config.revision, config.trust_remote_code)
     from know_thyself.engine.chat import ChatTokenizer
 
     chat = ChatTokenizer(base.name, config.trust_remote_code, config.chat.prefill)

@@ -128,6 +128,14 @@ def test_a_bos_that_the_template_writes_twice_is_there_once(tmp_path: Path) -> N
     assert chat.encode(CHAT).count(chat.tokenizer.bos_token_id) == 1
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_many_chats_become_the_tokens_that_each_becomes_alone(name: str, folder: Folder) -> None:
+    chat = ChatTokenizer(folder(name))
+    chats = [CHAT, [{"role": "user", "content": "Why?"}], judge_messages(QUESTION, PromptStyle.ASKED, LabelMode.BINARY)]
+    assert chat.encode_all(chats) == [chat.encode(one) for one in chats]
+    assert chat.encode_all([]) == []
+
+
 @pytest.mark.parametrize(
     ("name", "last", "others"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,24 @@ def test_a_tokenizer_without_offsets_cuts_alike(slow_chat: ChatTokenizer) -> Non
     assert fitted[0] == asked[0]
     assert cut[Split.TRAIN] >= 1
     assert all(-40 < longest(slow_chat, new, space) <= 0 for new in fitted[-1:])
+
+
+def test_many_contexts_are_cut_in_few_calls_of_the_tokenizer(chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, the contexts of HotpotQA take several times as long."""
+    asked = [question(WORDS * (10 + n % 30)) for n in range(600)]
+    alone = [fit_contexts([one], chat, room())[0][0] for one in asked[:30]]
+    calls: list[int] = []
+    whole = type(chat.tokenizer).__call__
+
+    def counted(self: Any, text: Any, *rest: Any, **settings: Any) -> Any:
+        calls.append(1 if isinstance(text, str) else len(text))
+        return whole(self, text, *rest, **settings)
+
+    monkeypatch.setattr(type(chat.tokenizer), "__call__", counted)
+    fitted, cut = fit_contexts(asked, chat, room())
+    assert cut == {Split.TRAIN: 600}
+    assert list(fitted[:30]) == alone
+    assert len(calls) < 20 < max(calls)
 
 
 def test_the_questions_of_a_run_are_cut_before_anything_is_asked(tmp_path: Path) -> None:

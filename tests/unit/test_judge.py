@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from know_thyself.digests import digest_file
 from know_thyself.errors import JudgeError, StoreError
 from know_thyself.evaluation.calibration import ClassMap
 from know_thyself.judge import CARD, JudgeCard, check_base, check_encoding, read_judge, write_judge
@@ -19,6 +20,8 @@ from know_thyself.prompts import PROMPT_VERSION
 from know_thyself.types import LabelMode, ModelRef, PromptStyle
 
 BASE_DIGEST = "b" * 64
+EMPTY = b"\x02\0\0\0\0\0\0\0{}"
+"""A safetensors file without a tensor."""
 
 
 @pytest.fixture
@@ -37,7 +40,8 @@ def trained(tmp_path: Path) -> Path:
     for part, kept in (("adapter", "adapter_config.json"), ("model", "config.json")):
         (folder / part).mkdir(parents=True)
         for name in (kept, f"{part}_model.safetensors", "training_args.bin"):
-            (folder / part / name).write_text(name)
+            (folder / part / name).write_text('{"peft_type": "LORA"}')
+        (folder / part / f"{part}_model.safetensors").write_bytes(EMPTY)
     return folder
 
 
@@ -196,6 +200,40 @@ def test_a_judge_that_is_not_as_written_is_refused(damage: Callable[[Path], Any]
         read_judge(judge)
     assert told in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def planted_in(name: str, content: bytes) -> Callable[[Path], None]:
+    """A file of the trained weights replaced, and the card made to agree."""
+
+    def apply(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+        digest = digest_file(folder / name)
+        rewrite(lambda content: content["files"].update({name: digest}))(folder)
+
+    return apply
+
+
+HOSTILE: dict[str, tuple[str, bytes, str]] = {
+    "bad header": ("adapter/adapter_model.safetensors", b"\xff" * 8, "has a damaged adapter_model.safetensors"),
+    "DoRA": ("adapter/adapter_config.json", b'{"peft_type": "LORA", "use_dora": true}', "has use_dora=True"),
+    "settings torn": ("adapter/adapter_config.json", b'{"peft_type', "has no adapter_config.json that can be read"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_judge_whose_card_agrees_is_refused(name: str, content: bytes, told: str, judge: Path) -> None:
+    planted_in(name, content)(judge)
+    with pytest.raises(JudgeError) as caught:
+        read_judge(judge)
+    assert told in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_hostile_full_judge_is_refused(judge: Path, base: Path, trained: Path) -> None:
+    write_judge(judge, card(base, tuning="full"), trained)
+    planted_in("model/model_model.safetensors", b"torn")(judge)
+    with pytest.raises(JudgeError, match=r"has a damaged model_model\.safetensors"):
+        read_judge(judge)
 
 
 def test_a_judge_serves_its_own_base_alone(base: Path) -> None:

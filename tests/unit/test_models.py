@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -18,8 +20,14 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "model"
     made.mkdir()
     for name in FILES:
-        (made / name).write_text(name)
+        (made / name).write_bytes(content(name))
     return made
+
+
+def content(name: str, told: str = "first") -> bytes:
+    """What the file `name` may hold: JSON, or a safetensors header with no tensor below."""
+    text = json.dumps({"__metadata__": {"told": told}}).encode()
+    return (struct.pack("<Q", len(text)) if name.endswith(".safetensors") else b"") + text
 
 
 @pytest.fixture
@@ -45,15 +53,22 @@ def test_a_change_of_any_file_that_decides_answers_makes_another_model(name: str
     before = resolve_model(str(folder), None).digest
     (folder / "README.md").write_text("words")
     assert resolve_model(str(folder), None).digest == before
-    (folder / name).write_text("changed")
+    (folder / name).write_bytes(content(name, "changed"))
     assert resolve_model(str(folder), None).digest != before
 
 
-@pytest.mark.parametrize("lost", ["config.json", "*.safetensors"])
-def test_a_folder_without_configuration_or_safe_weights_is_refused(lost: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("lost", "left", "told"),
+    [
+        ("config.json", ".bin", r"holds no config\.json with \*\.safetensors beside it: give"),
+        ("*.safetensors", ".txt", r"holds no config\.json with \*\.safetensors beside it: give"),
+        ("*.safetensors", ".bin", r"has its weights in model-00001-of-00002\.bin, a pickle"),
+    ],
+)
+def test_a_folder_without_configuration_or_safe_weights_is_refused(lost: str, left: str, told: str, folder: Path) -> None:
     for file in folder.glob(lost):
-        file.rename(file.with_suffix(".bin"))
-    with pytest.raises(ConfigError, match=r"holds no config\.json with \*\.safetensors beside it: give"):
+        file.rename(file.with_suffix(left))
+    with pytest.raises(ConfigError, match=told):
         resolve_model(str(folder), None)
 
 

@@ -1,0 +1,85 @@
+"""Model files from strangers: what would run code, or could not be loaded as it claims, is told before anything loads it.
+
+Only safetensors and JSON are read, and of weights only the header. Each function returns what is wrong in one line, or None.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from know_thyself.errors import first_line
+
+SAFE, PICKLED = ".safetensors", {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+WITH_CODE = ("config.json", "tokenizer_config.json")
+"""Settings that can name classes of the model's own (`auto_map`), which are code that comes with it."""
+ADAPTER_CONFIG = "adapter_config.json"
+NOT_PLAIN = (
+    "use_dora",
+    "modules_to_save",
+    "lora_bias",
+    "trainable_token_indices",
+    "target_parameters",
+    "layer_replication",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "use_bdlora",
+)
+"""Settings of PEFT that, where they are set, make more of an adapter than two factors beside each linear layer."""
+
+
+def weights_fault(folder: Path, one: str, index: str) -> str | None:
+    """Why the weights in `folder` cannot be loaded: `one` file, or the files that `index` lists."""
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
+    if pickled and not ((folder / one).is_file() or (folder / index).is_file()):
+        return f"has its weights in {pickled[0]}, a pickle, which can run code when it is loaded: convert them to {one}"
+    faults = (_header_fault(path) for path in sorted(folder.glob(f"*{SAFE}")))
+    return next((fault for fault in faults if fault), None)
+
+
+def code_fault(folder: Path) -> str | None:
+    """Which settings in `folder` ask for code that comes with the model, or cannot be read at all."""
+    for name in WITH_CODE:
+        settings = _settings(folder / name) if (folder / name).is_file() else {}
+        if isinstance(settings, str):
+            return settings
+        if settings.get("auto_map"):
+            return f"wants to run code of its own (auto_map in {name}): allow it with --trust-remote-code, or use another model"
+    return None
+
+
+def adapter_fault(folder: Path) -> str | None:
+    """Why the adapter in `folder` is none that an engine can lay beside its base: plain LoRA, in safetensors."""
+    settings = _settings(folder / ADAPTER_CONFIG)
+    if isinstance(settings, str):
+        return settings
+    if (kind := settings.get("peft_type")) != "LORA":
+        return f"has peft_type={kind!r} in {ADAPTER_CONFIG}, and engines load LORA alone: train a plain LoRA adapter"
+    set_to = {name: settings[name] for name in NOT_PLAIN if settings.get(name)}
+    if (bias := settings.get("bias")) not in (None, "none"):
+        set_to["bias"] = bias
+    for name, value in set_to.items():
+        told = f"has {name}={value!r:.60} in {ADAPTER_CONFIG}, and engines load plain LoRA on linear layers alone"
+        return f"{told}: train one without it"
+    return weights_fault(folder, "adapter_model.safetensors", "adapter_model.safetensors.index.json")
+
+
+def _header_fault(path: Path) -> str | None:
+    """Why `path` is no whole safetensors file, by its header, which tells the place of every tensor."""
+    try:
+        with safe_open(path, framework="numpy"):
+            return None
+    except (SafetensorError, OSError) as error:
+        return f"has a damaged {path.name} ({first_line(error)}): fetch or write it again"
+
+
+def _settings(path: Path) -> dict[str, Any] | str:
+    """The object in `path`, or why there is none."""
+    try:
+        settings = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        return f"has no {path.name} that can be read ({first_line(error)}): fetch or write it again"
+    return settings if isinstance(settings, dict) else f"has a {path.name} that is no JSON object: fetch or write it again"
