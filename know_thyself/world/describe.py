@@ -13,6 +13,7 @@ from rich.table import Table
 from know_thyself.errors import DataError
 from know_thyself.evaluation.metrics.discrimination import auroc
 from know_thyself.experiment import Experiment
+from know_thyself.experiment.epochs import committed_stage, read_index
 from know_thyself.types import Ability
 from know_thyself.world.recipe import WorldRecipe
 
@@ -45,10 +46,11 @@ def _counts(facts: list[dict[str, Any]], recipe: WorldRecipe) -> Table:
 
 
 def _joined(folder: Path, facts: list[dict[str, Any]], measured: Experiment) -> list[tuple[int, int, int]]:
-    """Exposure, right trials and trials of each question that the experiment graded."""
+    """Exposure, right trials and trials of each question that the experiment graded, as the untrained model answered."""
     exposure = {f"{f['subject'].replace(' ', '-').lower()}.{f['relation']}": f["exposure"] for f in facts}
-    graded = [row for part in measured.path.glob("stages/grade-*/part-*.parquet") for row in pq.read_table(part).to_pylist()]
-    rows = [(exposure[r["id"]], sum(r["correct"]), len(r["correct"])) for r in graded if r["id"] in exposure]
+    graded = committed_stage(measured, read_index(measured).epochs[0].graded).read().to_pylist()
+    asked = [row for row in graded if row["id"] in exposure and None not in row["correct"]]
+    rows = [(exposure[row["id"]], sum(row["correct"]), len(row["correct"])) for row in asked]
     if not rows:
         raise DataError(f"experiment {measured.name} asked none of the questions of {folder}: name one that ran on this world")
     return rows
