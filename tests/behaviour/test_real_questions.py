@@ -48,16 +48,15 @@ def run_job(root: Path, dataset: str, rows: list[dict[str, Any]]) -> tuple[Path,
     return root / "runs" / dataset, output
 
 
+def _rows(experiment: Path, stage: str) -> dict[str, dict[str, Any]]:
+    """The rows of a stage by their question's id."""
+    parts = experiment.glob(f"stages/{stage}-*/part-*.parquet")
+    return {row["id"]: row for part in parts for row in pq.read_table(part).to_pylist()}
+
+
 def share_answered(experiment: Path) -> float:
     """The share with any trial right of the questions that a coin cannot answer; every trial could be graded."""
-    questions, grades = (
-        {
-            row["id"]: row
-            for part in experiment.glob(f"stages/{stage}-*/part-*.parquet")
-            for row in pq.read_table(part).to_pylist()
-        }
-        for stage in ("questions", "grade")
-    )
+    questions, grades = _rows(experiment, "questions"), _rows(experiment, "grade")
     assert {len(row["correct"]) for row in grades.values()} == {5}
     assert all(grade is not None for row in grades.values() for grade in row["correct"])
     asked = [row for name, row in grades.items() if not {"yes", "no"} & set(questions[name]["answers"])]
