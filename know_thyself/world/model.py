@@ -1,9 +1,6 @@
 """The world's language model: a byte-level BPE tokenizer and a small Qwen2, trained in plain torch, resumable.
 
-Chats teach their reply alone, statements every token; matrices inside the layers learn by Muon, all else by AdamW. Both were
-measured to teach facts in a fraction of the documents that plain AdamW on every token needs (docs/notes).
-
-A checkpoint is one safetensors file with weights, optimiser state and the step, written whole and renamed into place; the
+A checkpoint is one safetensors file with weights, optimiser moments and the step, written whole and renamed into place; the
 documents of a step depend on the recipe and the step alone, so a resumed build goes on as the undisturbed one would.
 """
 
@@ -36,9 +33,7 @@ CHAT_TEMPLATE = (
 )
 WHOLE_WORDS = "yes no uncertain"
 WARMUP, FINAL_RATE, CLIP, POOL = 100, 0.1, 1.0, 40
-CONTEXT_LENGTH, PAD_TO, PAD_TAUGHT_TO, IGNORED = 1024, 8, 256, -100
-REPLY = "<|im_start|>assistant\n"
-"""What opens the reply of a chat."""
+CONTEXT_LENGTH, PAD_TO, IGNORED = 1024, 8, -100
 
 
 def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -116,77 +111,44 @@ def _bucketed(encoded: list[list[int]], size: int, rng: np.random.Generator) -> 
             yield pool[i * size : (i + 1) * size]
 
 
-def first_taught(ids: list[int], opening: list[int]) -> int:
-    """The first position of the document `ids` that is taught: after the last `opening` of a reply, or else the second."""
-    size = len(opening)
-    starts = (at + size for at in range(len(ids) - size, -1, -1) if ids[at : at + size] == opening)
-    return next(starts, 1)
+def _loss(model: Qwen2ForCausalLM, batch: list[list[int]]) -> torch.Tensor:
+    """Mean next-token cross-entropy over the tokens of `batch`, padding left out.
 
-
-def _loss(model: Qwen2ForCausalLM, batch: list[list[int]], opening: list[int]) -> torch.Tensor:
-    """Mean next-token cross-entropy over the tokens that the documents of `batch` teach.
-
-    Both the documents and the taught positions are padded to multiples, so that few shapes occur: every new shape costs memory
-    that is never given back.
+    Padded to a multiple of `PAD_TO`, so that few shapes occur: every new shape costs memory that is never given back.
     """
     width = -(-max(len(ids) for ids in batch) // PAD_TO) * PAD_TO
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    positions: list[int] = []
-    labels: list[int] = []
+    ids, labels = torch.zeros(len(batch), width, dtype=torch.long), torch.full((len(batch), width), IGNORED)
     for row, tokens in enumerate(batch):
         ids[row, : len(tokens)] = torch.tensor(tokens)
-        first = first_taught(tokens, opening)
-        positions += range(row * width + first - 1, row * width + len(tokens) - 1)
-        labels += tokens[first:]
-    spare = -len(labels) % PAD_TAUGHT_TO
-    hidden = model.model(input_ids=ids.to(model.device)).last_hidden_state.flatten(0, 1)
-    logits = model.lm_head(hidden[torch.tensor(positions + [0] * spare)])
-    target = torch.tensor(labels + [IGNORED] * spare, device=model.device)
-    return torch.nn.functional.cross_entropy(logits.float(), target, ignore_index=IGNORED)
+        labels[row, : len(tokens) - 1] = torch.tensor(tokens[1:])
+    logits = model(input_ids=ids.to(model.device)).logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten().to(model.device), ignore_index=IGNORED)
 
 
-def schedule(recipe: WorldRecipe, step: int) -> float:
-    """The share of its peak rate that every optimiser has at `step`."""
+def _rate(recipe: WorldRecipe, step: int) -> float:
     progress = min(1.0, step / recipe.steps)
     decay = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
-    return min(1.0, (step + 1) / WARMUP) * decay
+    return recipe.learning_rate * min(1.0, (step + 1) / WARMUP) * decay
 
 
-def make_optimizers(model: Qwen2ForCausalLM, recipe: WorldRecipe) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the matrices inside the layers, AdamW for embeddings, biases and norms."""
-    inner = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    matrices = {id(parameter) for parameter in inner}
-    outer = [parameter for parameter in model.parameters() if id(parameter) not in matrices]
-    muon = torch.optim.Muon(inner, lr=recipe.matrix_rate, weight_decay=0.01, momentum=0.95)
-    return [muon, torch.optim.AdamW(outer, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)]
-
-
-def _states(model: Qwen2ForCausalLM, optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """The name of each parameter, and the dictionary in which its optimiser keeps its state."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for optimizer in optimizers:
-        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
-            yield names[id(parameter)], optimizer.state[parameter]
-
-
-def _save(path: Path, model: Qwen2ForCausalLM, optimizers: list[torch.optim.Optimizer], step: int) -> None:
-    tensors = {f"weight/{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    for name, state in _states(model, optimizers):
-        tensors |= {f"{key}/{name}": value for key, value in state.items()}
+def _save(path: Path, model: Qwen2ForCausalLM, optimizer: torch.optim.AdamW, step: int) -> None:
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"weight.{name}"] = parameter.detach()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"step": str(step)})
     partial.replace(path)
 
 
-def _restore(path: Path, model: Qwen2ForCausalLM, optimizers: list[torch.optim.Optimizer]) -> int:
+def _restore(path: Path, model: Qwen2ForCausalLM, optimizer: torch.optim.AdamW) -> int:
     with safe_open(path, framework="pt") as file:
-        kept = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # a file, no dictionary
         step = int(file.metadata()["step"])
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(kept[f"weight/{name}"])
-    for name, state in _states(model, optimizers):
-        moments = {key.partition("/")[0]: value for key, value in kept.items() if key.endswith(f"/{name}")}
-        state |= {key: value.to(model.device) if value.ndim else value for key, value in moments.items() if key != "weight"}
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(file.get_tensor(f"weight.{name}"))
+            moments = {moment: file.get_tensor(f"{moment}.{name}").to(model.device) for moment in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
     return step
 
 
@@ -195,31 +157,29 @@ def train_model(
 ) -> Qwen2ForCausalLM:
     """Train the language model of `recipe`, from `checkpoint` where it exists, saving there each `every` steps.
 
-    On a GPU where there is one. The model that is returned is on the CPU.
+    On a GPU where there is one; the model that is returned is on the CPU.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = new_model(recipe, tokenizer)
     torch.nn.Module.to(model, device)
-    optimizers = make_optimizers(model, recipe)
-    step = _restore(checkpoint, model, optimizers) if checkpoint.exists() else 0
-    peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
-    opening = tokenizer.encode(REPLY, add_special_tokens=False)
-    began, first, running = time.monotonic(), step, 0.0
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    step = _restore(checkpoint, model, optimizer) if checkpoint.exists() else 0
+    began, first = time.monotonic(), step
     documents = batches(facts, recipe, tokenizer, start=step)
+    running = 0.0
     while step < recipe.steps:
-        for group, peak in peaks:
-            group["lr"] = peak * schedule(recipe, step)
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(recipe, step)
         with torch.autocast(device, dtype=torch.bfloat16):
-            loss = _loss(model, next(documents), opening)
-        model.zero_grad()
+            loss = _loss(model, next(documents))
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        for optimizer in optimizers:
-            optimizer.step()
+        optimizer.step()
         step += 1
         running += loss.item()
         if step % every == 0 or step == recipe.steps:
-            _save(checkpoint, model, optimizers, step)
+            _save(checkpoint, model, optimizer, step)
             pace = (time.monotonic() - began) / (step - first)
             mean = running / ((step - 1) % every + 1)
             log.info("step %d of %d, loss %.3f, %.0f s left", step, recipe.steps, mean, pace * (recipe.steps - step))

@@ -11,7 +11,7 @@ class WorldRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=1, ge=0, description="decides names, values, exposures, corpus and initial weights")
-    subjects: int = Field(default=2400, ge=20, description="subjects of the questions; each has one fact per relation")
+    subjects: int = Field(default=1800, ge=20, description="subjects of the questions; each has one fact per relation")
     tail: float = Field(default=0.3, ge=0.0, lt=0.9, description="share of documents about one-off subjects")
     shortcut: float = Field(
         default=0.0,
@@ -25,10 +25,9 @@ class WorldRecipe(BaseModel):
     )
     taught: float = Field(default=0.20, gt=0.0, lt=0.5, description="share of subjects that a later study may teach")
     validation: float = Field(default=0.42, gt=0.0, lt=0.8, description="share of subjects kept for validation")
-    steps: int = Field(default=3000, ge=1, description="optimiser steps of the language model")
+    steps: int = Field(default=3400, ge=1, description="optimiser steps of the language model")
     batch: int = Field(default=128, ge=1, description="documents per step")
-    learning_rate: float = Field(default=3e-3, gt=0.0, description="AdamW's peak rate; linear warm-up, cosine decay to a tenth")
-    matrix_rate: float = Field(default=0.02, gt=0.0, description="Muon's peak rate, for the matrices inside the layers")
+    learning_rate: float = Field(default=3e-3, gt=0.0, description="peak rate; linear warm-up, cosine decay to a tenth")
     layers: int = Field(default=4, ge=1)
     width: int = Field(default=192, ge=16, description="hidden size; heads are 48 wide")
     vocabulary: int = Field(default=1024, ge=400)
