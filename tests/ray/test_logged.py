@@ -8,6 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from know_thyself import labeling
+from know_thyself.data.logs import Log
+from know_thyself.experiment import Experiment
+from know_thyself.stages.grading import GRADED, commit_logs
+from know_thyself.types import Ability
 from tests.ray.runs import Run
 
 
@@ -29,3 +34,16 @@ def test_logs_take_the_place_of_trials(small_world: Path, tmp_path: Path) -> Non
     said = [(i % 5) / (4 + i % 2) for i in range(40)]
     assert validation["questions"] == 40
     assert validation["qa_accuracy"] == pytest.approx(sum(said) / 40)
+
+
+def test_the_grades_are_labels_like_those_of_trials(tmp_path: Path) -> None:
+    folder = Experiment(tmp_path).stage("grade", {})
+    done = commit_logs(folder, {"a": Log(0, 1), "b": Log(3, 5), "c": Log(4, 4)})
+    table = folder.read()
+    assert (done.num_in, done.num_out, table.schema.names) == (3, 3, GRADED.names)
+    labels = [labeling.label(row["id"], row["correct"], labeling.AbilityRule()) for row in table.to_pylist()]
+    assert [(label.ability, label.num_correct, label.num_graded) for label in labels if label] == [
+        (Ability.CANNOT, 0, 1),
+        (Ability.UNCERTAIN, 3, 5),
+        (Ability.CAN, 4, 4),
+    ]

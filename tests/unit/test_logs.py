@@ -11,15 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from know_thyself import labeling
 from know_thyself.config import ColumnsConfig, DataConfig, LabelConfig, RunConfig
 from know_thyself.data.logs import Log, log_of
 from know_thyself.data.splits import Questions
 from know_thyself.errors import ConfigError, DataError
-from know_thyself.experiment import Experiment
 from know_thyself.pipelines.inputs import load_questions
-from know_thyself.stages.grading import GRADED, commit_logs
-from know_thyself.types import Ability, LabelMode
+from know_thyself.types import LabelMode
 
 LOGGED = LabelConfig(source="logs")
 OTHERS = [{"question": f"other {i}?", "num_correct": 1, "num_trials": 2} for i in range(4)]
@@ -112,19 +109,6 @@ def test_a_mapped_data_set_may_hold_logs_without_answers(tmp_path: Path) -> None
     found = load_questions(config)
     assert len(found.logs) == len(found.questions) == 12
     assert said(found, "train 4?") == (1, 2)
-
-
-def test_the_grades_are_labels_like_those_of_trials(tmp_path: Path) -> None:
-    folder = Experiment(tmp_path).stage("grade", {})
-    done = commit_logs(folder, {"a": Log(0, 1), "b": Log(3, 5), "c": Log(4, 4)})
-    table = folder.read()
-    assert (done.num_in, done.num_out, table.schema.names) == (3, 3, GRADED.names)
-    labels = [labeling.label(row["id"], row["correct"], labeling.AbilityRule()) for row in table.to_pylist()]
-    assert [(label.ability, label.num_correct, label.num_graded) for label in labels if label] == [
-        (Ability.CANNOT, 0, 1),
-        (Ability.UNCERTAIN, 3, 5),
-        (Ability.CAN, 4, 4),
-    ]
 
 
 @given(
