@@ -113,7 +113,7 @@ def test_every_spelling_is_told_and_accepted() -> None:
 
 
 def test_half_of_the_paragraphs_hold_the_answer() -> None:
-    recipe = RECIPE.model_copy(update={"context": 0.8, "subjects": 120})
+    recipe = RECIPE.model_copy(update={"context": 0.8})
     facts = make_facts(recipe)
     read = [q for q in make_questions(facts, recipe) if q.context is not None]
     assert len(read) / len(facts) == pytest.approx(0.8, abs=0.05)
