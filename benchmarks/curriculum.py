@@ -27,8 +27,7 @@ from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.experiment import Experiment
 from know_thyself.experiment.epochs import committed_stage, read_index
 from know_thyself.pipelines import adaptive
-from know_thyself.pipelines.bench import rule_of
-from know_thyself.pipelines.inputs import check_inputs, load_questions
+from know_thyself.pipelines.inputs import check_inputs, load_questions, rule_of
 from know_thyself.progress import own_console
 from know_thyself.types import Split
 

@@ -32,8 +32,7 @@ from know_thyself.evaluation.metrics.discrimination import auroc
 from know_thyself.experiment import Experiment
 from know_thyself.models import resolve_model
 from know_thyself.pipelines import adaptive
-from know_thyself.pipelines.bench import rule_of
-from know_thyself.pipelines.inputs import check_inputs, load_questions
+from know_thyself.pipelines.inputs import check_inputs, load_questions, rule_of
 from know_thyself.progress import own_console
 from know_thyself.types import Ability, Question, Split
 
