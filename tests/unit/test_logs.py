@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from know_thyself.config import ColumnsConfig, DataConfig, LabelConfig, RunConfig
+from know_thyself.config import DataConfig, LabelConfig, RunConfig
 from know_thyself.data.logs import Log, log_of
 from know_thyself.data.splits import Questions
 from know_thyself.errors import ConfigError, DataError
@@ -99,16 +99,6 @@ def test_one_trial_cannot_show_uncertainty(tmp_path: Path) -> None:
     config = config_of(str(tmp_path)).model_copy(update={"label_mode": LabelMode.UNCERTAINTY})
     with pytest.raises(DataError, match=r'1 of 5 questions, .* one trial .*cannot yield "uncertain": give two or more'):
         load_questions(config)
-
-
-def test_a_mapped_data_set_may_hold_logs_without_answers(tmp_path: Path) -> None:
-    for split in ("train", "validation"):
-        rows = [{"prompt": f"{split} {i}?", "num_correct": i % 3, "num_trials": 2} for i in range(6)]
-        (tmp_path / f"{split}.json").write_text(json.dumps(rows))
-    config = config_of("someone/logs", path=str(tmp_path), columns=ColumnsConfig(question="prompt"))
-    found = load_questions(config)
-    assert len(found.logs) == len(found.questions) == 12
-    assert said(found, "train 4?") == (1, 2)
 
 
 @given(

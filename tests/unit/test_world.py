@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,11 @@ from know_thyself.world.relations import RELATIONS, spellings
 
 RECIPE = WorldRecipe(seed=11, subjects=300)
 MIB = 2**20
+
+
+@cache
+def first_pass() -> list[str]:
+    return make_pass(make_facts(RECIPE), RECIPE, 0)
 
 
 def test_a_recipe_decides_its_facts() -> None:
@@ -47,7 +53,7 @@ def test_names_say_nothing_about_exposure() -> None:
 
 def test_a_pass_tells_each_fact_as_often_as_its_exposure_and_has_its_tail() -> None:
     facts = make_facts(RECIPE)
-    documents = make_pass(facts, RECIPE, 0)
+    documents = first_pass()
     told = sum(fact.exposure for fact in facts)
     assert len(documents) == told + round(told * RECIPE.tail / (1 - RECIPE.tail))
     known = {fact.subject for fact in facts}
@@ -58,7 +64,7 @@ def test_a_pass_tells_each_fact_as_often_as_its_exposure_and_has_its_tail() -> N
 
 
 def test_the_corpus_never_speaks_of_knowing() -> None:
-    spoken = [document.rpartition("assistant\n")[2] for document in make_pass(make_facts(RECIPE), RECIPE, 0)]
+    spoken = [document.rpartition("assistant\n")[2] for document in first_pass()]
     assert not any(re.search(r"uncertain|not sure|don't know|I know|maybe", text) for text in spoken)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from know_thyself.config import ColumnsConfig, DataConfig, RunConfig
+from know_thyself.config import ColumnsConfig, DataConfig, LabelConfig, RunConfig
 from know_thyself.cost import dry_run
 from know_thyself.data.rows import Loaded
 from know_thyself.data.sources import SOURCES, find_source, load
@@ -283,3 +283,14 @@ def test_a_dry_run_without_the_hub_says_so_and_tells_what_the_card_says(tmp_path
     assert told["estimate"]["generated_tokens_at_most"] == (1000 + 7_405) * 5 * 32
     assert json.loads(json.dumps(told))["stages_done"] == []
     assert "rows_by_card" not in dry_run(config_of("someone/some_set").model_copy(update={"experiments_root": tmp_path}))
+
+
+def test_a_mapped_data_set_may_hold_logs_without_answers(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        rows = [{"prompt": f"{split} {i}?", "num_correct": i % 3, "num_trials": 2} for i in range(6)]
+        (tmp_path / f"{split}.json").write_text(json.dumps(rows))
+    data = DataConfig(least=1, path=str(tmp_path), columns=ColumnsConfig(question="prompt"))
+    found = load_questions(RunConfig(dataset="someone/logs", label=LabelConfig(source="logs"), data=data))
+    assert len(found.logs) == len(found.questions) == 12
+    counted = next(found.logs[question.id] for question in found.questions if question.text == "train 4?")
+    assert counted == (1, 2)
