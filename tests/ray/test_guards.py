@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from know_thyself.config import RunConfig
 from know_thyself.data.splits import Questions
 from know_thyself.errors import ConfigError
-from know_thyself.experiment import Experiment
 from know_thyself.pipelines.bench import Bench, Result
-from know_thyself.pipelines.inputs import Inputs
-from know_thyself.types import ModelRef, Question, Split
+from know_thyself.types import Question, Split
 from tests.conftest import write_fake_questions
+from tests.ray.benches import NO_MODEL, bench_of
 from tests.ray.runs import Run
 
 
@@ -57,9 +55,8 @@ def test_no_engine_starts_for_what_must_stand(
     tmp_path: Path, settings: dict[str, Any], sampled: bool, epoch: int, told: str
 ) -> None:
     bench, questions = a_bench(tmp_path, settings)
-    model = ModelRef(name="none", digest="none")
     with pytest.raises(ConfigError, match=told):
-        bench.examine("", questions, answerer=model if sampled else None, judge=model, epoch=epoch)
+        bench.examine("", questions, answerer=NO_MODEL if sampled else None, judge=NO_MODEL, epoch=epoch)
     assert not list(tmp_path.glob("run/stages/examine-*"))
 
 
@@ -74,22 +71,7 @@ def test_no_training_starts_before_the_first_epoch(tmp_path: Path, monkeypatch: 
 def a_bench(root: Path, settings: dict[str, Any]) -> tuple[Bench, Result]:
     """A bench with one question committed, and that stage."""
     question = Question(id="a", text="What is a?", answers=("a",), split=str(Split.TRAIN))
-    base = ModelRef(name="none", digest="none")
-    bench = Bench(
-        config=RunConfig(**settings),
-        experiment=Experiment(root / "run", attempt=1),
-        inputs=Inputs(
-            questions=Questions(questions=(question,), dropped={}),
-            context_cut={},
-            base=base,
-            prefill="",
-            encoding="none",
-            verdict_tokens=(0, 1),
-        ),
-        console=Console(quiet=True),
-        device="cpu",
-        mode="swap",
-    )
+    bench = bench_of(root, Questions(questions=(question,), dropped={}), RunConfig(**settings))
     return bench, bench.put_questions()
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from know_thyself.compute.tables import write_part
 from know_thyself.config import LabelConfig, RunConfig, TrainConfig
@@ -18,14 +17,13 @@ from know_thyself.data.logs import Log
 from know_thyself.data.splits import Questions
 from know_thyself.errors import ConfigError
 from know_thyself.evaluation.calibration import ClassMap
-from know_thyself.experiment import Experiment
 from know_thyself.judge import JudgeCard
 from know_thyself.pipelines import alone
 from know_thyself.pipelines.bench import Bench, Result
-from know_thyself.pipelines.inputs import Inputs
 from know_thyself.pipelines.judges import FoundJudge
 from know_thyself.stages.examining import EXAMINED
 from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question, Split
+from tests.ray.benches import bench_of
 
 PER_SPLIT = 12
 TRIALS = 4
@@ -61,21 +59,7 @@ def a_bench(root: Path, **settings: Any) -> Bench:
     )
     logs = {question.id: Log(i % (TRIALS + 1), TRIALS) for i, question in enumerate(questions)}
     config = RunConfig(experiments_root=root, name="run", label=LabelConfig(source="logs"), **settings)
-    return Bench(
-        config=config,
-        experiment=Experiment(root / "run", attempt=1),
-        inputs=Inputs(
-            questions=Questions(questions=questions, dropped={}, logs=logs),
-            context_cut={},
-            base=ModelRef(name="none", digest="none"),
-            prefill="",
-            encoding="none",
-            verdict_tokens=(0, 1),
-        ),
-        console=Console(quiet=True),
-        device="cpu",
-        mode="swap",
-    )
+    return bench_of(root, Questions(questions=questions, dropped={}, logs=logs), config)
 
 
 def a_judge(bench: Bench, calibration: ClassMap | None = None) -> FoundJudge:
