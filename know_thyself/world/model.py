@@ -162,7 +162,7 @@ def train_model(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = new_model(recipe, tokenizer)
     torch.nn.Module.to(model, device)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     step = _restore(checkpoint, model, optimizer) if checkpoint.exists() else 0
     began, first = time.monotonic(), step
     documents = batches(facts, recipe, tokenizer, start=step)

@@ -11,7 +11,7 @@ class WorldRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=1, ge=0, description="decides names, values, exposures, corpus and initial weights")
-    subjects: int = Field(default=1800, ge=20, description="subjects of the questions; each has one fact per relation")
+    subjects: int = Field(default=2000, ge=20, description="subjects of the questions; each has one fact per relation")
     tail: float = Field(default=0.3, ge=0.0, lt=0.9, description="share of documents about one-off subjects")
     shortcut: float = Field(
         default=0.0,
@@ -23,10 +23,10 @@ class WorldRecipe(BaseModel):
     context: float = Field(
         default=0.0, ge=0.0, le=1.0, description="share of questions asked with paragraphs, half of which hold the answer"
     )
-    taught: float = Field(default=0.20, gt=0.0, lt=0.5, description="share of subjects that a later study may teach")
-    validation: float = Field(default=0.42, gt=0.0, lt=0.8, description="share of subjects kept for validation")
-    steps: int = Field(default=3400, ge=1, description="optimiser steps of the language model")
-    batch: int = Field(default=128, ge=1, description="documents per step")
+    taught: float = Field(default=0.15, gt=0.0, lt=0.5, description="share of subjects that a later study may teach")
+    validation: float = Field(default=0.50, gt=0.0, lt=0.8, description="share of subjects kept for validation")
+    steps: int = Field(default=9000, ge=1, description="optimiser steps of the language model")
+    batch: int = Field(default=64, ge=1, description="documents per step")
     learning_rate: float = Field(default=3e-3, gt=0.0, description="peak rate; linear warm-up, cosine decay to a tenth")
     layers: int = Field(default=4, ge=1)
     width: int = Field(default=192, ge=16, description="hidden size; heads are 48 wide")

@@ -23,7 +23,16 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_world: Path, questions: Path) -> Run:
-    run = Run(tmp_path_factory.mktemp("undisturbed"), small_world / "model", questions, "--train.epochs", "1")
+    """A run of one epoch; its batches are small, so that there are many steps to be killed between."""
+    run = Run(
+        tmp_path_factory.mktemp("undisturbed"),
+        small_world / "model",
+        questions,
+        "--train.epochs",
+        "1",
+        "--train.batch-size",
+        "8",
+    )
     run.finish()
     return run
 
