@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
+from know_thyself.digests import SHORT, digest_file
 from know_thyself.errors import ConfigError, first_line
 from know_thyself.prompts import extract_answer
 from know_thyself.types import Finish, Grade, Trial
@@ -244,7 +247,7 @@ def _ask(grader: Grader, reply: str, answers: Sequence[str]) -> tuple[str | None
 
 
 def load_grader(spec: str) -> tuple[Grader, str]:
-    """The grader that `spec` names, and the name under which its grades are recorded: "alias", or "module:function".
+    """The grader that `spec` names, and the name under which its grades are recorded, another one when its module changes.
 
     Raises `ConfigError` for any other spelling, a module that cannot be imported, a function that is not there.
     """
@@ -254,9 +257,11 @@ def load_grader(spec: str) -> tuple[Grader, str]:
     if not module or not function or module.startswith("."):
         raise ConfigError(f'grader={spec!r} is not a grader: use "alias", or "module:function" for one of your own')
     try:
-        grader = getattr(importlib.import_module(module), function)
+        home = importlib.import_module(module)
+        grader = getattr(home, function)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"grader={spec!r} cannot be loaded ({error}): check its spelling and the import path") from error
     if not callable(grader):
         raise ConfigError(f"grader={spec!r} is not callable: name a function of (reply, accepted answers)")
-    return grader, spec
+    source = inspect.getsourcefile(home)
+    return grader, f"{spec}@{digest_file(Path(source))[:SHORT]}" if source else spec

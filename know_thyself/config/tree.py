@@ -284,7 +284,7 @@ class RunConfig(BaseSettings):
     skip_collect: bool = False
     """Use the answers that stand and refuse to ask for new ones."""
     start_epoch: int = Field(default=1, ge=1)
-    """Train from this epoch on; those before it must stand."""
+    """Train from this epoch on; what those before it trained must stand."""
     judge: str | None = Field(default=None, min_length=1)
     """A judge's folder, for jobs that only judge or evaluate; the experiment's own when not given."""
     allow_stale: bool = False

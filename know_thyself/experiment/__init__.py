@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from know_thyself.config import LATEST, NAME_PATTERN, EngineConfig, RunConfig
-from know_thyself.digests import SHORT, digest_json
+from know_thyself.digests import SHORT, digest_file, digest_json
 from know_thyself.errors import ConfigError, StoreError
 from know_thyself.experiment.stage import MARKER, StageFolder, versions
 from know_thyself.experiment.writing import storing, write_whole
@@ -104,6 +104,9 @@ def experiment_name(config: RunConfig) -> str:
     if config.name:
         return config.name
     settings = config.model_dump(mode="json", exclude=UNNAMED_SETTINGS)  # type: ignore[arg-type]
+    override = config.train.deepspeed
+    if override is not None and override.is_file():
+        settings["train"]["deepspeed"] = digest_file(override)
     stems = [_stem(config.model), _stem(config.dataset), str(config.label_mode), config.tuning, digest_json(settings)[:8]]
     return "_".join(stems)
 

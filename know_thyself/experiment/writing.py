@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from know_thyself.errors import StoreError
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors names the fault of the system behind an error of its own."""
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -36,11 +41,20 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise StoreError(f"cannot write {path}: {error.strerror or error}: choose another --experiments-root") from error
-        there = next(folder for folder in path.absolute().parents if folder.is_dir())
-        free = shutil.disk_usage(there).free // 2**20
-        raise StoreError(f"no space left for {path} ({free} MiB free): make room and run the same command again") from error
+        raise _told(path, error) from error
+    except SafetensorError as error:
+        number = SYSTEM_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise _told(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
+
+
+def _told(path: Path, error: OSError) -> StoreError:
+    if error.errno not in FULL_DISK:
+        return StoreError(f"cannot write {path}: {error.strerror or error}: choose another --experiments-root")
+    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(there).free // 2**20
+    return StoreError(f"no space left for {path} ({free} MiB free): make room and run the same command again")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from know_thyself.engine.chat import ChatTokenizer
+from know_thyself.experiment.writing import storing
 from know_thyself.learning.checkpoints import checkpoint_folder, newest, seal, step_of
 from know_thyself.learning.examples import Examples
 from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, STATE, Lesson
@@ -47,7 +48,8 @@ def learn_on(lessons: Sequence[Lesson]) -> None:
             step = 0
         weights = write_state(engine, Path(last.folder) / STATE, steps)
         if torch.distributed.get_rank() == 0:
-            tuning.save(weights, Path(last.folder))
+            with storing(Path(last.folder)):
+                tuning.save(weights, Path(last.folder))
         torch.distributed.barrier()
 
 

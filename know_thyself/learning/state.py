@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from know_thyself.experiment.writing import storing
 from know_thyself.learning.partition import MOMENTS, WEIGHT, holder_of, trained_parameters
 
 SHARD_BYTES = 2 << 30
@@ -70,6 +71,8 @@ class _Shards:
     def flush(self) -> None:
         if self._tensors:
             self._number += 1
-            self._folder.mkdir(parents=True, exist_ok=True)
-            save_file(self._tensors, self._folder / f"{self._number:05}.safetensors", metadata={STEPS: str(self._steps)})
+            file = self._folder / f"{self._number:05}.safetensors"
+            with storing(file):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                save_file(self._tensors, file, metadata={STEPS: str(self._steps)})
             self._tensors = {}

@@ -79,6 +79,7 @@ def run(config: RunConfig, inputs: Inputs, console: Console) -> Path:
 
 
 def _run(bench: Bench) -> Path:
+    bench.check_workers()
     questions = bench.put_questions()
     epochs = [untrained(bench, questions)]
     _show(bench, questions, epochs)
@@ -152,8 +153,8 @@ def judge_anew(
     """The answers that `judge` is scored against, `kept` or else its own, and its judgments."""
     title = "" if epoch is None else f"epoch {epoch}: "
     if kept is not None:
-        return kept, bench.examine(f"{title}judging", questions, answerer=None, judge=judge, epoch=epoch)
-    judged = bench.examine(f"{title}answers and judgments", questions, answerer=judge, judge=judge, epoch=epoch)
+        return kept, bench.examine(f"{title}judging", questions, answerer=None, judge=judge)
+    judged = bench.examine(f"{title}answers and judgments", questions, answerer=judge, judge=judge)
     return Collected(sampled=judged, graded=bench.grade(questions, judged)), judged
 
 

@@ -39,9 +39,10 @@ def label(bench: Bench) -> Path:
 
 
 def train(bench: Bench) -> Path:
-    """Train the epoch that `start_epoch` names, upon those before it, which must stand; the folder of what was trained.
+    """Train the epoch that `start_epoch` names, upon those before it; the folder of what was trained.
 
-    Raises `ConfigError` when there is no such epoch, or nothing is left to learn in it.
+    What the earlier epochs trained must stand; what their judges say of the questions is asked for where it does not. Raises
+    `ConfigError` when there is no such epoch, or nothing is left to learn in it.
     """
     config = bench.config
     if config.start_epoch > config.train.epochs:
@@ -49,6 +50,7 @@ def train(bench: Bench) -> Path:
             f"start-epoch={config.start_epoch} names no epoch to train, with train.epochs={config.train.epochs}: lower the "
             "first or raise the second"
         )
+    bench.check_workers()
     questions = bench.put_questions()
     epochs = [adaptive.untrained(bench, questions)]
     while len(epochs) < config.start_epoch:

@@ -89,6 +89,10 @@ class Bench:
         self.console.print(f"{folder.path.name}: already done")
         return Result(folder, done)
 
+    def check_workers(self) -> None:
+        """Raise `ConfigError` when the cluster is too small for the training that the settings ask for."""
+        check_workers(self.config.train.workers, self.device)
+
     def put_questions(self) -> Result:
         """Commit the questions with their splits, and say how many contexts were cut."""
         if cut := self.inputs.context_cut:
@@ -297,6 +301,5 @@ def open_bench(config: RunConfig, inputs: Inputs, console: Console) -> Iterator[
         with ray_session(config.address, experiment.logs):
             device = cluster_device(config.engine.device)
             check_cpus(config.engine.actors_min)
-            check_workers(config.train.workers, device)
             mode = engine_mode(config, device)
             yield Bench(config=config, experiment=experiment, inputs=inputs, console=console, device=device, mode=mode)

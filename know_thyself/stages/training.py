@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import ray
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from know_thyself.compute.session import check_workers, interruptible, quiet_worker
-from know_thyself.errors import StageError, first_line
+from know_thyself.errors import KnowThyselfError, StageError, first_line
 from know_thyself.experiment import StageFolder
 from know_thyself.learning.checkpoints import remove_sealed
 from know_thyself.learning.lesson import ADAPTER, CHECKPOINTS, EXAMPLES, MODEL, PROGRESS, STATE, Lesson
@@ -44,11 +44,19 @@ def train(folder: StageFolder, lesson: Lesson) -> StageDone:
         with interruptible():
             _trainer(folder, lesson).fit()
     except ray.train.TrainingFailedError as error:
-        raise StageError("train", f"{first_line(error)}: see {lesson.logs}, and run the same command to go on") from error
+        raise _failed(error, lesson.logs) from error
     files = [*result_files(lesson), *sorted((folder.path / STATE).iterdir())]
     done = folder.commit_files(files, num_in=num_examples, began=began)
     remove_sealed(folder.path / CHECKPOINTS)
     return done
+
+
+def _failed(error: Exception, logs: str) -> KnowThyselfError:
+    """What the `error` of Ray Train means to a user: what a worker found to tell, such as a full disk, or what failed."""
+    failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else []
+    told = next((failure for failure in failures if isinstance(failure, KnowThyselfError)), None)
+    cause = failures[0] if failures else error
+    return told or StageError("train", f"{first_line(cause)}: see {logs}, and run the same command to go on")
 
 
 def _trainer(folder: StageFolder, lesson: Lesson) -> TorchTrainer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,10 @@ def test_graders_are_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(tmp_path)
     assert load_grader("alias") == (match_alias, GRADER)
     grader, name = load_grader("own_grader:always")
-    assert (grader("Lyon", ["Paris"]), name) == ("Paris", "own_grader:always")
+    assert grader("Lyon", ["Paris"]) == "Paris"
+    assert re.fullmatch(r"own_grader:always@[0-9a-f]{12}", name)
+    (tmp_path / "own_grader.py").write_text("def always(reply, answers):\n    return answers[-1]\n\nnumber = 3\n")
+    assert load_grader("own_grader:always")[1] != name, "the grades of a grader that was changed would pass for its own"
     with pytest.raises(ConfigError, match=r"own_grader:number.*name a function"):
         load_grader("own_grader:number")
 
