@@ -14,7 +14,6 @@ from know_thyself.errors import DataError
 from know_thyself.evaluation.metrics.discrimination import auroc
 from know_thyself.experiment import Experiment
 from know_thyself.experiment.epochs import committed_stage, read_index
-from know_thyself.types import Ability
 from know_thyself.world.recipe import WorldRecipe
 
 EXPOSURES = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 10**9))
@@ -60,8 +59,9 @@ def _accuracy(rows: list[tuple[int, int, int]]) -> Table:
     exposure, right, trials = (np.array(column) for column in zip(*rows, strict=True))
     every = right == trials
     oracle = auroc(exposure.astype(np.float64), every)
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in _abilities(right / trials).items())
-    caption = f"{shares}; exposure predicts all-right with AUROC {'undefined' if oracle is None else f'{oracle:.3f}'}"
+    shares = {"all": every, "some": (right > 0) & ~every, "none": right == 0}
+    told = ", ".join(f"{name} {share.mean():.1%}" for name, share in shares.items())
+    caption = f"trials right: {told}; exposure predicts all with AUROC {'undefined' if oracle is None else f'{oracle:.3f}'}"
     table = Table(
         "exposure",
         "questions",
@@ -80,8 +80,3 @@ def _accuracy(rows: list[tuple[int, int, int]]) -> Table:
                 name, str(inside.sum()), f"{right[inside].sum() / trials[inside].sum():.1%}", f"{every[inside].mean():.1%}"
             )
     return table
-
-
-def _abilities(accuracy: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
-    can, cannot = (accuracy == 1.0).mean(), (accuracy < 0.5).mean()
-    return {str(Ability.CAN): float(can), str(Ability.UNCERTAIN): float(1 - can - cannot), str(Ability.CANNOT): float(cannot)}

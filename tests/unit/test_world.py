@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from know_thyself.errors import ConfigError
 from know_thyself.grading import match_alias
 from know_thyself.models import packaged_world
+from know_thyself.world import describe
 from know_thyself.world.build import build_world, write_facts_and_questions
 from know_thyself.world.corpus import CHECK, STATEMENT, make_pass
 from know_thyself.world.facts import make_facts, make_questions
@@ -39,7 +40,7 @@ def test_a_recipe_decides_its_facts() -> None:
 def test_splits_share_no_subject_and_have_their_shares() -> None:
     splits = {fact.subject: fact.split for fact in make_facts(RECIPE)}
     assert len(splits) == RECIPE.subjects
-    assert Counter(splits.values()) == {"validation": 126, "taught": 60, "train": 114}
+    assert Counter(splits.values()) == {"validation": 150, "taught": 45, "train": 105}
 
 
 def test_names_say_nothing_about_exposure() -> None:
@@ -134,3 +135,14 @@ def test_half_of_the_paragraphs_hold_the_answer() -> None:
 def test_variants_leave_the_plain_world_as_it_is() -> None:
     plain = make_questions(make_facts(RECIPE), RECIPE)
     assert {(len(q.answers), q.context) for q in plain} == {(1, None)}
+
+
+def test_a_world_is_described_by_what_its_model_gets_right() -> None:
+    table = describe._accuracy([(0, 0, 5), (1, 1, 5), (9, 4, 5), (40, 5, 5), (50, 5, 5)])
+    assert str(table.caption) == "trials right: all 40.0%, some 40.0%, none 20.0%; exposure predicts all with AUROC 1.000"
+    assert [list(column.cells) for column in table.columns] == [
+        ["0", "1", "8 to 15", "32 and more"],
+        ["1", "1", "1", "2"],
+        ["0.0%", "20.0%", "80.0%", "100.0%"],
+        ["0.0%", "0.0%", "0.0%", "100.0%"],
+    ]
