@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -32,8 +31,8 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 WHOLE_WORDS = "yes no uncertain"
-WARMUP, FINAL_RATE, CLIP, POOL = 100, 0.1, 1.0, 40
-CONTEXT_LENGTH, PAD_TO, IGNORED = 1024, 8, -100
+WARMUP, FINAL_RATE, CLIP = 100, 0.1, 1.0
+CONTEXT_LENGTH, ROW, IGNORED = 1024, 128, -100
 
 
 def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -84,11 +83,7 @@ def new_model(recipe: WorldRecipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2F
 def batches(
     facts: list[Fact], recipe: WorldRecipe, tokenizer: PreTrainedTokenizerFast, start: int
 ) -> Iterator[list[list[int]]]:
-    """Token ids of the documents of each step from `start` on, without end.
-
-    Within a pool of `POOL` batches documents are sorted by length, so that a batch has little padding; the batches of a
-    pool come in random order.
-    """
+    """Token ids of the documents of each step from `start` on, without end."""
     number, seen = 0, 0
     while True:
         documents = make_pass(facts, recipe, number)
@@ -97,31 +92,45 @@ def batches(
             raise ConfigError(f"subjects={recipe.subjects} give {len(documents)} documents, no whole batch: raise --subjects")
         if seen + count > start:
             encoded = [e.ids for e in tokenizer.backend_tokenizer.encode_batch(documents[: count * recipe.batch])]
-            order = np.random.default_rng([recipe.seed, 3, number])
-            for step, batch in enumerate(_bucketed(encoded, recipe.batch, order), start=seen):
-                if step >= start:
-                    yield batch
+            for step in range(max(seen, start), seen + count):
+                yield encoded[(step - seen) * recipe.batch : (step - seen + 1) * recipe.batch]
         number, seen = number + 1, seen + count
 
 
-def _bucketed(encoded: list[list[int]], size: int, rng: np.random.Generator) -> Iterator[list[list[int]]]:
-    for first in range(0, len(encoded), POOL * size):
-        pool = sorted(encoded[first : first + POOL * size], key=len)
-        for i in rng.permutation(len(pool) // size):
-            yield pool[i * size : (i + 1) * size]
+def pack(documents: list[list[int]], width: int) -> list[list[list[int]]]:
+    """`documents` laid into rows of at most `width` tokens, the longest first where they fit."""
+    rows: list[list[list[int]]] = []
+    for ids in sorted(documents, key=len, reverse=True):
+        row = next((row for row in rows if sum(map(len, row)) + len(ids) <= width), None)
+        if row is None:
+            rows.append([ids])
+        else:
+            row.append(ids)
+    return rows
 
 
 def _loss(model: Qwen2ForCausalLM, batch: list[list[int]]) -> torch.Tensor:
-    """Mean next-token cross-entropy over the tokens of `batch`, padding left out.
+    """Mean next-token cross-entropy over the documents of `batch`, several to a row.
 
-    Padded to a multiple of `PAD_TO`, so that few shapes occur: every new shape costs memory that is never given back.
+    Positions start anew with every document, by which the model knows that it must not look at the one before. Packed, a batch
+    can be a random one: batches of equally long documents, which need no packing, learn less.
     """
-    width = -(-max(len(ids) for ids in batch) // PAD_TO) * PAD_TO
-    ids, labels = torch.zeros(len(batch), width, dtype=torch.long), torch.full((len(batch), width), IGNORED)
-    for row, tokens in enumerate(batch):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        labels[row, : len(tokens) - 1] = torch.tensor(tokens[1:])
-    logits = model(input_ids=ids.to(model.device)).logits
+    width = max(ROW, *map(len, batch))
+    rows = pack(batch, width)
+    shape = len(rows), width  # few shapes occur: every new one costs memory that is never given back
+    ids, positions, labels = (
+        torch.zeros(shape, dtype=torch.long),
+        torch.zeros(shape, dtype=torch.long),
+        torch.full(shape, IGNORED),
+    )
+    for number, row in enumerate(rows):
+        end = 0
+        for tokens in row:
+            start, end = end, end + len(tokens)
+            ids[number, start:end] = torch.tensor(tokens)
+            positions[number, start:end] = torch.arange(len(tokens))
+            labels[number, start : end - 1] = torch.tensor(tokens[1:])
+    logits = model(input_ids=ids.to(model.device), position_ids=positions.to(model.device)).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten().to(model.device), ignore_index=IGNORED)
 
 
