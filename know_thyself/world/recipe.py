@@ -25,7 +25,7 @@ class WorldRecipe(BaseModel):
     )
     taught: float = Field(default=0.15, gt=0.0, lt=0.5, description="share of subjects that a later study may teach")
     validation: float = Field(default=0.50, gt=0.0, lt=0.8, description="share of subjects kept for validation")
-    steps: int = Field(default=9000, ge=1, description="optimiser steps of the language model")
+    steps: int = Field(default=6500, ge=1, description="optimiser steps of the language model")
     batch: int = Field(default=64, ge=1, description="documents per step")
     learning_rate: float = Field(default=3e-3, gt=0.0, description="peak rate; linear warm-up, cosine decay to a tenth")
     layers: int = Field(default=4, ge=1)
