@@ -1,4 +1,4 @@
-"""Commands on an experiment: `ask`, `report`, `export`."""
+"""Commands on experiments: `ask`, `report`, `compare`, `export`."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ def ask(
         with LocalJudge(experiment.judge) as judge:
             opinion = judge.judge([question])[0]
             reply = judge.answer([question])[0] if answer else None
-    print(f"{opinion.verdict}: P({opinion.event}) = {opinion.confidence:.2f}, not calibrated")
-    if opinion.p_correct is not None:
-        print(f"right answers to expect: {opinion.p_correct:.0%}")
+    if opinion.p_correct is None:
+        print(f"{opinion.verdict}: P({opinion.event}) = {opinion.confidence:.2f}, not calibrated")
+    else:
+        print(f"{opinion.verdict}: {opinion.p_correct:.0%} right answers to expect")
     if reply is not None:
         print(f"answer: {reply}")
 
@@ -60,6 +61,19 @@ def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
     console = Console()
     console.print(summary_table(json.loads(experiment.summary.read_text())))
     console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="name of an experiment")],
+    second: Annotated[str, typer.Argument(help="name of another")],
+    any_rule: Annotated[bool, typer.Option("--any-rule", help="compare also where the labels follow unlike rules")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Set the judges of two experiments side by side on the validation questions that both measured."""
+    from know_thyself.pipelines.comparing import compare_experiments, comparison_table
+
+    sides = named_experiment(first, root), named_experiment(second, root)
+    Console().print(comparison_table(compare_experiments(*sides, any_rule=any_rule)))
 
 
 def export(

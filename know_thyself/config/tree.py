@@ -234,6 +234,23 @@ class TrainConfig(Section):
         return self
 
 
+class EvidenceConfig(Section):
+    """What the judge is held against, and what the report shows."""
+
+    baselines: bool = True
+    """Measure the baselines beside the judge; without them nothing is said of what the question alone reveals."""
+    probe: bool = True
+    """Read the untrained model itself for baselines: hidden states, its greedy answer, what it says of that answer."""
+    layers: int = Field(default=8, ge=1)
+    """Layers that the linear probe may choose from at most, evenly spaced, the last among them."""
+    questions: int = Field(default=4000, ge=1)
+    """Training questions at most that baselines learn from."""
+    scores: dict[str, Path] = {}
+    """Scores of any other system on these questions, as NAME=FILE (rows of question_id and confidence), shown as a baseline."""
+    examples: bool = True
+    """Show questions and answers in the report."""
+
+
 class RunConfig(BaseSettings):
     """Everything that decides an experiment."""
 
@@ -285,6 +302,10 @@ class RunConfig(BaseSettings):
     """Use the answers that stand and refuse to ask for new ones."""
     start_epoch: int = Field(default=1, ge=1)
     """Train from this epoch on; those before it must stand."""
+    scores: Path | None = None
+    """For jobs.evaluate: a file of scores of any other system, rows of question_id and confidence; nothing is asked or judged."""
+    labels: Path | None = None
+    """For jobs.evaluate with scores: a file of labels, rows of question_id and correct (or num_correct and num_trials)."""
     judge: str | None = Field(default=None, min_length=1)
     """A judge's folder, for jobs that only judge or evaluate; the experiment's own when not given."""
     allow_stale: bool = False
@@ -295,9 +316,12 @@ class RunConfig(BaseSettings):
     engine: EngineConfig = EngineConfig()
     chat: ChatConfig = ChatConfig()
     train: TrainConfig = TrainConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
+        if (self.scores is None) != (self.labels is None):
+            raise ValueError(f"scores={self.scores} and labels={self.labels} go together: give both files, or neither")
         if self.name == LATEST:
             raise ValueError(f"name={LATEST} always means the last experiment: choose another name")
         if self.sampling.max_tokens >= self.engine.max_model_len:
