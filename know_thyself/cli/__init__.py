@@ -1,4 +1,4 @@
-"""The human's command: `know-thyself ask | report | compare | export | inspect-prompt | world`. One module per family of commands."""
+"""The human's command, `know-thyself ask | report | compare | export | inspect-prompt | world`: a module per family."""
 
 from __future__ import annotations
 

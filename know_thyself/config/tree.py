@@ -235,7 +235,7 @@ class TrainConfig(Section):
 
 
 class EvidenceConfig(Section):
-    """What the judge is held against, and what the report shows."""
+    """What the judge is held against."""
 
     baselines: bool = True
     """Measure the baselines beside the judge; without them nothing is said of what the question alone reveals."""
@@ -247,8 +247,6 @@ class EvidenceConfig(Section):
     """Training questions at most that baselines learn from."""
     scores: dict[str, Path] = {}
     """Scores of any other system on these questions, as NAME=FILE (rows of question_id and confidence), shown as a baseline."""
-    examples: bool = True
-    """Show questions and answers in the report."""
 
 
 class RunConfig(BaseSettings):
@@ -302,8 +300,10 @@ class RunConfig(BaseSettings):
     """Use the answers that stand and refuse to ask for new ones."""
     start_epoch: int = Field(default=1, ge=1)
     """Train from this epoch on; those before it must stand."""
+    examples: bool = True
+    """Show questions and answers in the report; without them it holds no text of a user."""
     scores: Path | None = None
-    """For jobs.evaluate: a file of scores of any other system, rows of question_id and confidence; nothing is asked or judged."""
+    """For jobs.evaluate: a file of any other system's scores, rows of question_id and confidence; no model is asked."""
     labels: Path | None = None
     """For jobs.evaluate with scores: a file of labels, rows of question_id and correct (or num_correct and num_trials)."""
     judge: str | None = Field(default=None, min_length=1)

@@ -62,7 +62,7 @@ def _positive(scores: Scores, n: int) -> Floats:
 
 
 def calibration_facts(calibration: Calibration | None, learned: Scores, measured: Scores, seed: int = 0) -> Facts:
-    """What `calibration` is, what each candidate lost when cross-fitted on `learned`, and the ECE before and after on `measured`.
+    """What `calibration` is, what each candidate lost cross-fitted on `learned`, and the ECE before and after on `measured`.
 
     Before means the confidence as read, held against k/n.
     """

@@ -7,9 +7,9 @@ balance of costs.
 
 The thresholds tried form a grid that is fixed beforehand, tested in order until one fails (fixed-sequence testing; Angelopoulos
 et al. 2021, Learn then Test), each with an exact binomial test: so the one chosen keeps its promise with the probability of the
-level, however many were tried. For accuracies the order is from strict to lax, from each of `STARTS` that share the level's error:
-where such a share of the questions passes, and as many as could show the target at all. That the starts are found by counting
-who passes costs nothing more where accuracy, below some confidence, stays below the target.
+level, however many were tried. For accuracies the order is from strict to lax, from each of `STARTS`, which share the level's
+error: where such a share of the questions passes, and as many as could show the target at all. That the starts are found by
+counting who passes costs nothing more where accuracy, below some confidence, stays below the target.
 """
 
 from __future__ import annotations

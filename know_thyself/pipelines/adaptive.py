@@ -248,7 +248,7 @@ def _show(
             versions=versions(),
             dropped=bench.questions.dropped,
             examples=examples_worth_reading(best.examined[Split.VALIDATION], answered.folder.read())
-            if bench.config.evidence.examples
+            if bench.config.examples
             else {},
         ),
     )

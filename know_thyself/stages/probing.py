@@ -1,7 +1,7 @@
 """Probe: what the untrained model shows of itself in plain forward passes, for the baselines that a judge is held against.
 
-One worker reads all of it, so that the model is loaded once: hidden states where the judge looks, the greedy answer with its first
-token's entropy and its mean log-probability, whether the model calls that answer right, and a number that it states.
+One worker reads all of it, so that the model is loaded once: hidden states where the judge looks, the greedy answer with its
+first token's entropy and its mean log-probability, whether the model calls that answer right, and a number that it states.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PROBED = pa.schema(
         *((name, pa.float64()) for name in (*NUMBERS, *COSTS)),
     ]
 )
-"""One row per question. `states` are those of each layer read, the first of them lowest; `entropy` in nats, `log_probability` the mean
+"""One row per question. `states` are those of each layer read, the lowest first; `entropy` in nats, `log_probability` the mean
 over the answer's tokens, `p_true` of yes against no; `number` is the reply to the request for one. Seconds are the question's
 share of its batch's time. All but `id` are null where a prompt is too long for the model."""
 NUMBER_TOKENS = 8
@@ -87,8 +87,8 @@ class Prober:
             torch.set_num_threads(cores)
         self._chat = ChatTokenizer(probe.base, probe.trust_remote_code, probe.prefill)
         dtype = torch.float32 if probe.device == "cpu" else torch.bfloat16
-        model = AutoModelForCausalLM.from_pretrained(probe.base, dtype=dtype, trust_remote_code=probe.trust_remote_code)
-        self._model: Any = model.to(probe.device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(probe.base, dtype=dtype, trust_remote_code=probe.trust_remote_code)
+        self._model = model.to(probe.device).eval()
 
     @torch.inference_mode()
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -168,7 +168,7 @@ class Prober:
         return shares
 
     def _answers(self, chats: Sequence[Chat], max_tokens: int) -> list[dict[str, Any]]:
-        """Greedy replies: text, tokens generated, entropy of the first one and mean log-probability of all, the end included."""
+        """Greedy replies: text, tokens generated, entropy of the first and mean log-probability of all, the end included."""
         batch = self._batch(chats)
         settings = GenerationConfig(
             max_new_tokens=max_tokens, do_sample=False, eos_token_id=list(self._chat.stop_tokens), pad_token_id=0
