@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from know_thyself.types import LabelMode, PromptStyle
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 LATEST = "latest"
 """No experiment's name: the file beside the experiments that names the last one."""
 ENV_PREFIX = "KT_"
@@ -300,6 +302,8 @@ class RunConfig(BaseSettings):
     """Use the answers that stand and refuse to ask for new ones."""
     start_epoch: int = Field(default=1, ge=1)
     """Train from this epoch on; those before it must stand."""
+    push_to_hub: str | None = Field(default=None, pattern=f"^{HUB_ID}$")
+    """Upload the judge and its model card to this hub repository (owner/name) at the end; no questions, answers or paths."""
     examples: bool = True
     """Show questions and answers in the report; without them it holds no text of a user."""
     scores: Path | None = None
@@ -320,6 +324,11 @@ class RunConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
+        if self.push_to_hub and not re.fullmatch(HUB_ID, self.model):
+            raise ValueError(
+                f"push-to-hub={self.push_to_hub}, but model={self.model} is not on the hub, and nobody could use its judge: "
+                "train on a hub model (owner/name), or leave --push-to-hub out"
+            )
         if (self.scores is None) != (self.labels is None):
             raise ValueError(f"scores={self.scores} and labels={self.labels} go together: give both files, or neither")
         if self.name == LATEST:

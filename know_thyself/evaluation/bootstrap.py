@@ -17,8 +17,8 @@ Statistic = Callable[[Draws], Values]
 Statistics = Callable[[Draws], Mapping[str, Values]]
 """Several statistics of the same draws, by name: what they have in common is computed once."""
 
-CELLS_AT_ONCE = 1_000_000
-"""Replicates x questions held in memory at once; results do not depend on it."""
+CELLS_AT_ONCE = 300_000
+"""Replicates x questions worked on at once, so few that they stay in a cache; results do not depend on it."""
 
 MAX_UNDEFINED = 0.05
 """With a larger share of replicates undefined, what is left no longer stands for the data: there is no interval."""

@@ -45,7 +45,9 @@ __all__ = [
 
 LONGEST_STEM = 18
 """With it, automatic names stay within `NAME_PATTERN`."""
-NOT_RESULTS = "preset name experiments_root address dry_run skip_collect start_epoch judge allow_stale examples scores labels"
+NOT_RESULTS = (
+    "preset name experiments_root address dry_run skip_collect start_epoch judge allow_stale push_to_hub examples scores labels"
+)
 UNNAMED_SETTINGS = {
     **dict.fromkeys(NOT_RESULTS.split(), True),
     "engine": set(EngineConfig.model_fields) - {"backend", "max_model_len"},

@@ -34,6 +34,7 @@ from know_thyself.labeling import TargetRule
 from know_thyself.pipelines.bench import Bench, Result, open_bench
 from know_thyself.pipelines.evidence import Chosen, gather
 from know_thyself.pipelines.inputs import Inputs, rule_of
+from know_thyself.pipelines.publishing import push_judge, write_card
 from know_thyself.pipelines.table import summary_table
 from know_thyself.types import JudgmentExample, ModelRef, Split
 
@@ -291,5 +292,8 @@ def _keep(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> None:
         thresholds=tuple(found["thresholds"]),
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)
+    write_card(bench, {**summary(config, [best]), **found})
     bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}")
+    if config.push_to_hub:
+        bench.console.print(f"pushed to {push_judge(bench, config.push_to_hub)}")
     bench.console.print(f"report: {bench.experiment.report}")

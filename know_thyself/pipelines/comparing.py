@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -13,13 +12,13 @@ from rich.table import Table
 
 from know_thyself.errors import ConfigError, DataError, StoreError
 from know_thyself.evaluation.bootstrap import at_once, bootstrap_intervals
-from know_thyself.evaluation.evidence import Examined, collect, scores_of
+from know_thyself.evaluation.calibration import Calibration
+from know_thyself.evaluation.evidence import Examined, collect, fit_calibration, scores_of
 from know_thyself.evaluation.metrics.scores import Column, Floats, Scores
 from know_thyself.evaluation.metrics.summary import statistics_of
 from know_thyself.experiment import Experiment
 from know_thyself.experiment.epochs import committed_stage, read_index
-from know_thyself.judge import read_judge
-from know_thyself.types import Question, Split
+from know_thyself.types import LabelMode, Question, Split
 
 SHOWN = ("judgment_accuracy", "qa_accuracy", "macro_f1", "auroc", "auroc_all_correct", "auroc_soft", "ece", "brier", "aurc")
 
@@ -51,9 +50,9 @@ class _Side:
 
     name: str
     rule: str
-    mode: Any
+    mode: LabelMode
     judged: Mapping[str, Examined]
-    calibration: Any
+    calibration: Calibration | None
 
     def scores(self, ids: list[str]) -> Scores:
         return scores_of([self.judged[name] for name in ids], self.mode, self.calibration)
@@ -106,12 +105,16 @@ def _side(experiment: Experiment) -> _Side:
         raise StoreError(f"experiment {experiment.name} has no whole summary: run its command again") from error
     stages = next(stages for stages in index.epochs if stages.epoch == best)
     tables = [committed_stage(experiment, name).read() for name in (stages.questions, stages.graded, stages.judged)]
-    questions = [Question.from_row(row) for row in tables[0].to_pylist() if row["split"] == Split.VALIDATION]
-    examined = collect(questions, tables[1], tables[2], index.rule, index.mode)
-    calibration = read_judge(experiment.judge).calibration
+    questions = [Question.from_row(row) for row in tables[0].to_pylist()]
+    learned, examined = (
+        collect([q for q in questions if q.split == split], tables[1], tables[2], index.rule, index.mode)
+        for split in (Split.CALIBRATION, Split.VALIDATION)
+    )
     rule = f"{index.rule.event(index.mode)} ({index.rule}, {index.mode})"
     judged = {e.question.id: e for e in examined}
-    return _Side(name=experiment.name, rule=rule, mode=index.mode, judged=judged, calibration=calibration)
+    return _Side(
+        name=experiment.name, rule=rule, mode=index.mode, judged=judged, calibration=fit_calibration(learned, index.mode)
+    )
 
 
 def comparison_table(found: Comparison) -> Table:

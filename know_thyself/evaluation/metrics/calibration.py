@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from know_thyself.evaluation.bootstrap import Statistics, mean_statistic
+from know_thyself.evaluation.bootstrap import Statistics
 from know_thyself.evaluation.ceiling import outcome_shares
 from know_thyself.evaluation.metrics.ranking import ratio
 from know_thyself.evaluation.metrics.scores import Column, Floats, mean
@@ -124,20 +124,21 @@ def _log_losses(forecast: Floats, outcome: Floats) -> Floats:
 def calibration_statistics(forecast: Floats, num_correct: Column, num_graded: Column) -> Statistics:
     """`ece`, `brier`, `brier_skill`, `excess_brier` and `log_loss` on draws of questions; the bins stay those of them all."""
     outcome = num_correct / num_graded
-    place = _equal_mass_bin(forecast, BINS)
-    surplus = np.eye(BINS)[place] * (forecast - outcome)[:, np.newaxis]
-    means = {
-        "brier": mean_statistic((forecast - outcome) ** 2),
-        "excess_brier": mean_statistic(_excess(forecast, num_correct, num_graded)),
-        "log_loss": mean_statistic(_log_losses(forecast, outcome)),
-    }
-    first, second = mean_statistic(outcome), mean_statistic(outcome**2)
+    surplus = np.eye(BINS)[_equal_mass_bin(forecast, BINS)] * (forecast - outcome)[:, np.newaxis]
+    squares, losses = (forecast - outcome) ** 2, _log_losses(forecast, outcome)
+    means = [squares, _excess(forecast, num_correct, num_graded), losses, outcome, outcome**2]
+    columns = np.column_stack([*means, surplus])
 
     def statistics(weights: Column) -> dict[str, Floats]:
-        found = {name: mean(weights) for name, mean in means.items()}
-        variance = second(weights) - first(weights) ** 2
-        found["brier_skill"] = 1 - ratio(found["brier"], np.where(variance > 1e-12, variance, 0.0))
-        found["ece"] = np.abs(weights @ surplus).sum(axis=1) / weights.sum(axis=1)
-        return found
+        sums = weights @ columns / weights.sum(axis=1, keepdims=True)
+        squared, excess, lost, first, second = sums[:, : len(means)].T
+        variance = second - first**2
+        return {
+            "ece": np.abs(sums[:, len(means) :]).sum(axis=1),
+            "brier": squared,
+            "brier_skill": 1 - ratio(squared, np.where(variance > 1e-12, variance, 0.0)),
+            "excess_brier": excess,
+            "log_loss": lost,
+        }
 
     return statistics

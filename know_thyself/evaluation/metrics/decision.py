@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from know_thyself.evaluation.bootstrap import Statistics, at_once
-from know_thyself.evaluation.metrics.ranking import Ranking, ratio
+from know_thyself.evaluation.metrics.ranking import Ranking, dot, ratio
 from know_thyself.evaluation.metrics.scores import Column, Floats
 
 COVERAGES = (0.5, 0.8)
@@ -29,6 +31,12 @@ def aurc(forecast: Floats, outcome: Floats) -> float | None:
     return at_once(decision_statistics(forecast, outcome), len(forecast)).get("aurc")
 
 
+@lru_cache(maxsize=2)
+def _harmonic(count: int) -> Floats:
+    """The harmonic numbers H_0 to H_count."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, count + 1))])
+
+
 class _Answered:
     """The questions drawn, by falling forecast, block by block of equal forecast: how many, and how many trials wrong.
 
@@ -40,26 +48,25 @@ class _Answered:
         self.size, self.wrong = size, wrong
         self.after, self.wrong_after = np.cumsum(size, axis=1), np.cumsum(wrong, axis=1)
         self.before, self.wrong_before = self.after - size, self.wrong_after - wrong
-        self.rate = ratio(wrong, size, otherwise=0.0)
+        self.rate = wrong / np.maximum(size, 1.0)
         self.total = self.after[:, -1]
 
     def aurc(self, harmonic: Floats) -> Floats:
         """Mean of (wrong so far)/i over the i answered, exact within blocks: sum of (e + c j)/(b + j) by `harmonic` numbers."""
-        steps = harmonic[self.after.astype(np.int64)] - harmonic[self.before.astype(np.int64)]
-        inside = self.wrong + (self.wrong_before - self.rate * self.before) * steps
-        mean: Floats = inside.sum(axis=1) / self.total
+        steps = np.diff(harmonic[self.after.astype(np.int32)], axis=1, prepend=0.0)
+        mean: Floats = (self.wrong.sum(axis=1) + dot(self.wrong_before - self.rate * self.before, steps)) / self.total
         return mean
 
     def remaining(self) -> Floats:
         """Mean over i of (wrong among the first i)/questions: the area under the rejection curve (Malinin & Gales 2021)."""
-        inside = self.size * self.wrong_before + self.wrong * (self.size + 1) / 2
-        mean: Floats = inside.sum(axis=1) / self.total**2
+        inside = dot(self.size, self.wrong_before) + (dot(self.wrong, self.size) + self.wrong.sum(axis=1)) / 2
+        mean: Floats = inside / self.total**2
         return mean
 
     def accuracy_at(self, coverage: float) -> Floats:
         """Share of right trials of the first `coverage` of the questions, ties in random order."""
         answered = np.ceil(coverage * self.total - 1e-9)
-        block = (self.after < answered[:, np.newaxis]).sum(axis=1)
+        block = np.array([np.searchsorted(after, count) for after, count in zip(self.after, answered, strict=True)])
         row = np.arange(len(block))
         wrong = self.wrong_before[row, block] + (answered - self.before[row, block]) * self.rate[row, block]
         accuracy: Floats = 1 - wrong / answered
@@ -68,7 +75,9 @@ class _Answered:
     def coverage_at(self, accuracy: float) -> Floats:
         """Largest share of the questions that a threshold lets pass with at least so many trials right; 0 where none does."""
         good = self.wrong_after <= (1 - accuracy) * self.after + 1e-9
-        coverage: Floats = np.where(good, self.after, 0.0).max(axis=1) / self.total
+        last = good.shape[1] - 1 - good[:, ::-1].argmax(axis=1)
+        row = np.arange(len(last))
+        coverage: Floats = np.where(good[row, last], self.after[row, last], 0.0) / self.total
         return coverage
 
 
@@ -88,7 +97,7 @@ def decision_statistics(forecast: Floats, outcome: Floats) -> Statistics:
     def statistics(weights: Column) -> dict[str, Floats]:
         drawn = [(ranking, ranking.draw(weights), placed) for ranking, placed in risks]
         judge, oracle = (_Answered(ranking.sums(own), ranking.sums(own * placed)) for ranking, own, placed in drawn)
-        harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, judge.total.max() + 1))])
+        harmonic = _harmonic(1 << int(judge.total.max()).bit_length())
         aurc, best = judge.aurc(harmonic), oracle.aurc(harmonic)
         random = judge.wrong_after[:, -1] * (judge.total + 1) / (2 * judge.total**2)
         gained, gainable = random - judge.remaining(), random - oracle.remaining()

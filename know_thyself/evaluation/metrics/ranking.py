@@ -38,10 +38,16 @@ def ratio(part: Floats, whole: Floats, otherwise: float = np.nan) -> Floats:
     return found
 
 
+def dot(one: Floats, other: Floats) -> Floats:
+    """The sum of products of each row, `[replicates]`."""
+    products: Floats = np.einsum("ij,ij->i", one, other)
+    return products
+
+
 def auroc_of(right: Floats, wrong: Floats) -> Floats:
     """P(a right one ranks above a wrong one), ties counting half, from sums by block: `[replicates]`, nan without either."""
     below = np.cumsum(wrong, axis=1)
-    wins = (right * (below - wrong / 2)).sum(axis=1)
+    wins = dot(right, below) - dot(right, wrong) / 2
     return ratio(wins, right.sum(axis=1) * below[:, -1])
 
 
@@ -52,5 +58,6 @@ def average_precision_of(found: Floats, every: Floats) -> Floats:
     Goadrich 2006; scikit-learn's `average_precision_score`).
     """
     so_far = np.cumsum(found, axis=1)
-    precision = ratio(so_far, np.cumsum(every, axis=1), otherwise=0.0)
-    return ratio((found * precision).sum(axis=1), so_far[:, -1])
+    # Nothing is found before anything was drawn, and what is drawn are whole questions.
+    precision = so_far / np.maximum(np.cumsum(every, axis=1), 1.0)
+    return ratio(dot(found, precision), so_far[:, -1])
