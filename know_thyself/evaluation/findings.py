@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from know_thyself.evaluation.bootstrap import mean_interval
 from know_thyself.evaluation.calibration import Calibration, ConfidenceMap, choose_calibration
 from know_thyself.evaluation.ceiling import ceiling_of, fit_beta_binomial, goodness_of_fit
 from know_thyself.evaluation.metrics.calibration import ece
 from know_thyself.evaluation.metrics.discrimination import ranking_statistics
 from know_thyself.evaluation.metrics.scores import Floats, Scores
-from know_thyself.evaluation.thresholds import TARGETS, Threshold, for_accuracy
+from know_thyself.evaluation.thresholds import GRID, TARGETS, Threshold, for_accuracy
 
 Facts = dict[str, Any]
 
@@ -78,6 +79,27 @@ def calibration_facts(calibration: Calibration | None, learned: Scores, measured
         "losses": dict(fitted.losses) if fitted is not None else {},
         "ece_before": ece(measured.confidence, measured.accuracy),
         "ece_after": ece(expected, measured.accuracy),
+        "reason": "",
+    }
+
+
+def decision_facts(learned: Scores, measured: Scores, seed: int = 0) -> Facts:
+    """How often a plain yes or no is right about the event on `measured`, said from the confidence that is best on `learned`.
+
+    Of confidences that are equally good the middle one. `accuracy` is to be held against the majority and `judgment_accuracy`.
+    """
+    if not len(learned) or not len(measured):
+        return {"threshold": None, "accuracy": None, "accuracy_low": None, "accuracy_high": None, "reason": "no questions"}
+    right = [float(np.mean((learned.confidence >= cut) == learned.event)) for cut in GRID]
+    best = np.flatnonzero(np.isclose(right, max(right)))
+    threshold = float(GRID[best[len(best) // 2]])
+    agrees = ((measured.confidence >= threshold) == measured.event).astype(np.float64)
+    low, high = mean_interval(agrees, measured.group, seed=seed) or (None, None)
+    return {
+        "threshold": threshold,
+        "accuracy": float(agrees.mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
         "reason": "",
     }
 

@@ -52,6 +52,7 @@ def gather(bench: Bench, chosen: Chosen) -> dict[str, Any]:
     found: dict[str, Any] = {
         "ceiling": findings.ceiling_facts(measured, seed),
         "calibration": findings.calibration_facts(chosen.calibration, learned, measured, seed),
+        "decision": findings.decision_facts(learned, measured, seed),
         "thresholds": findings.threshold_facts(chosen.calibration, learned, measured),
     }
     if bench.config.evidence.baselines:

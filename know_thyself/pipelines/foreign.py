@@ -56,6 +56,7 @@ def evaluate_files(config: RunConfig, scores: Path, labels: Path, console: Conso
         "epochs": [{"epoch": 0, "validation": summarize(measured, dropped["labelled, but not scored"], seed=config.seed)}],
         "ceiling": findings.ceiling_facts(measured, config.seed),
         "calibration": findings.calibration_facts(calibration, learned, measured, config.seed),
+        "decision": findings.decision_facts(learned, measured, config.seed),
         "thresholds": findings.threshold_facts(calibration, learned, measured),
     }
     return _write(config, content, measured, dropped, console)

@@ -65,6 +65,9 @@ def test_scores_of_any_system_are_measured_calibrated_and_given_thresholds(tmp_p
     assert found["calibration"]["ece_after"] < found["calibration"]["ece_before"]
     assert found["calibration"]["n"] == NUMBER // 2
     assert [row["target_accuracy"] for row in found["thresholds"]] == [0.8, 0.9, 0.95, 0.99]
+    cut = found["decision"]["threshold"]
+    assert found["decision"]["accuracy"] == pytest.approx(np.mean((sure >= cut) == event))
+    assert found["decision"]["accuracy"] > facts["judgment_accuracy"], "it was underconfident"
     assert found["ceiling"]["auroc"] > facts["auroc"] - 0.02
 
 

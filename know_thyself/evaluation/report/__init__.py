@@ -20,6 +20,7 @@ from know_thyself.evaluation.report.findings import (
     baseline_rows,
     calibration_words,
     ceiling_words,
+    decision_words,
     embedded_scores,
     threshold_rows,
 )
@@ -84,7 +85,7 @@ def render(report: Report) -> str:
         percent=percent,
         audit=report.summary.get("audit"),
         ceiling=ceiling_words(report.summary),
-        calibration=calibration_words(report.summary),
+        calibration=[*calibration_words(report.summary), *decision_words(report.summary)],
         baselines=baseline_rows(report.summary),
         thresholds=threshold_rows(report.summary),
         embedded=embedded_scores(chosen),

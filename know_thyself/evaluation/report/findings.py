@@ -57,6 +57,15 @@ def calibration_words(summary: Summary) -> list[str]:
     return words
 
 
+def decision_words(summary: Summary) -> list[str]:
+    """What a plain yes or no comes to at the cut that was tuned; nothing before it is known."""
+    facts = summary.get("decision")
+    if facts is None or facts["accuracy"] is None:
+        return []
+    cut = f"at the confidence of {facts['threshold']:.3f}, tuned on the calibration questions"
+    return [f"Cut {cut}, its verdict is right for {_within(facts, 'accuracy', share=True)} of the validation questions."]
+
+
 def baseline_rows(summary: Summary) -> list[tuple[str, str, str, str, str, str]]:
     """Name, meaning, AUROC, by how much the judge is better, tokens and time beside the judge; best first, unmeasured last."""
     compared = summary.get("baselines", {})
