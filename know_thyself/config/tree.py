@@ -331,6 +331,8 @@ class RunConfig(BaseSettings):
             )
         if (self.scores is None) != (self.labels is None):
             raise ValueError(f"scores={self.scores} and labels={self.labels} go together: give both files, or neither")
+        if self.scores is not None and self.name is None:
+            raise ValueError(f"scores={self.scores} are no experiment of ours: give --name, where to write what they come to")
         if self.name == LATEST:
             raise ValueError(f"name={LATEST} always means the last experiment: choose another name")
         if self.sampling.max_tokens >= self.engine.max_model_len:

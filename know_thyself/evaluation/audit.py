@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,17 +38,26 @@ class Rival:
     reason: str = ""
 
 
-def run_baselines(study: Study, unmet: Mapping[Need, str], costs: Mapping[str, Cost]) -> dict[str, Rival]:
-    """Every baseline of the registry on `study`, by name; `unmet` gives the reason for each need that is not met."""
+def run_baselines(
+    study: Study, unmet: Mapping[Need, str], costs: Mapping[str, Cost], judge_seconds: float | None = None
+) -> dict[str, Rival]:
+    """Every baseline of the registry on `study`, by name; `unmet` gives the reason for each need that is not met.
+
+    `costs` holds the costs of those that were paid for elsewhere. The others are timed here, learning included, per question
+    scored and against the `judge_seconds` that the judge takes for one.
+    """
     reasons = dict(unmet)
     if not study.learnable:
         reasons |= {need: reasons.get(need, ONE_KIND) for need in (Need.TEXT, Need.STATES)}
     rivals = {}
     for name, baseline in BASELINES.items():
         reason = reasons.get(baseline.needs, "")
+        began = time.perf_counter()
         scores = None if reason else baseline.score(study)
+        taken = (time.perf_counter() - began) / max(1, len(study.validation))
+        here = Cost(tokens=0.0, relative_latency=taken / judge_seconds if judge_seconds else None)
         missing = "" if scores is not None else reason or "there is nothing to go by"
-        rivals[name] = Rival(scores=scores, cost=costs.get(name, Cost()), reason=missing)
+        rivals[name] = Rival(scores=scores, cost=costs.get(name, here), reason=missing)
     return rivals
 
 

@@ -55,7 +55,7 @@ def ceiling_facts(scores: Scores, seed: int = 0) -> Facts:
 
 
 def _positive(scores: Scores, n: int) -> Floats:
-    """For each k of n whether the event holds, as the labels say; of a k that no question has, as of the next lower one."""
+    """For each k of n whether the event holds: from the least k on of which the labels say so."""
     holds = np.zeros(n + 1)
     if scores.event.any():
         holds[scores.num_correct[scores.event].min() :] = 1.0

@@ -13,7 +13,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -92,7 +91,9 @@ def _run(bench: Bench) -> Path:
         epochs.append(next_epoch(bench, questions, epochs))
         _show(bench, questions, epochs)
     found = gather(bench, _chosen(epochs))
-    _show(bench, questions, epochs, found)
+    _write(bench, questions, epochs, found)
+    if "audit" in found:
+        bench.console.print(found["audit"]["verdict"], highlight=False)
     _keep(bench, best_of(epochs), found)
     return bench.experiment.path
 
@@ -229,10 +230,14 @@ def _chosen(epochs: Sequence[EpochResult]) -> Chosen:
     )
 
 
-def _show(
-    bench: Bench, questions: Result, epochs: Sequence[EpochResult], found: Mapping[str, Any] = MappingProxyType({})
-) -> None:
-    """Print the table so far, and write index, summary and report: a run that is cut short leaves what it has found."""
+def _show(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> None:
+    """Print the table so far, and write what is known: a run that is cut short leaves what it has found."""
+    _write(bench, questions, epochs, {})
+    bench.console.print(summary_table(summary(bench.config, epochs)))
+
+
+def _write(bench: Bench, questions: Result, epochs: Sequence[EpochResult], found: Mapping[str, Any]) -> None:
+    """Write index, summary and report; `found` is the evidence that stands beside the epochs."""
     content = {**summary(bench.config, epochs), "context_cut": bench.inputs.context_cut, **found}
     write_index(bench.experiment, bench.config, [_stages(questions, result) for result in epochs])
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -253,7 +258,6 @@ def _show(
             else {},
         ),
     )
-    bench.console.print(summary_table(content))
 
 
 def _stages(questions: Result, result: EpochResult) -> EpochStages:

@@ -75,7 +75,8 @@ def _rivals(bench: Bench, chosen: Chosen) -> dict[str, Rival]:
     if not known.trials:
         unmet[Need.TRIALS] = FROM_LOGS
     train, dev, validation = (_material(asked[split], chosen.scores[split].event, known) for split in most)
-    rivals = run_baselines(Study(train=train, dev=dev, validation=validation), unmet, _costs(known, asked[MEASURED]))
+    costs, judge_seconds = _costs(known, asked[MEASURED])
+    rivals = run_baselines(Study(train=train, dev=dev, validation=validation), unmet, costs, judge_seconds)
     for name, path in settings.scores.items():
         rivals[name] = Rival(scores=_column(asked[MEASURED], read_scores(path)), cost=Cost())
     return rivals
@@ -120,14 +121,15 @@ def _negative(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def _states(examined: Sequence[Examined], known: Known) -> NDArray[np.float32] | None:
+def _states(examined: Sequence[Examined], known: Known) -> NDArray[np.float16] | None:
     """Hidden states `[layers, questions, hidden]`, nan where a question was not read; None where none was."""
-    rows = [known.probed.get(e.question.id, {}).get("states") for e in examined]
-    shape = next((np.shape(row) for row in rows if row is not None), None)
+    rows = [known.probed.get(e.question.id, {}) for e in examined]
+    read = [probing.unpack_states(row["states"], row["layers"]) if row.get("states") else None for row in rows]
+    shape = next((states.shape for states in read if states is not None), None)
     if shape is None:
         return None
-    missing = np.full(shape, np.nan)
-    return np.array([missing if row is None else row for row in rows], dtype=np.float32).swapaxes(0, 1)
+    missing = np.full(shape, np.nan, dtype=np.float16)
+    return np.stack([missing if states is None else states for states in read], axis=1)
 
 
 def _trials(sampled: Result | None) -> dict[str, Sequence[Mapping[str, Any]]]:
@@ -136,8 +138,8 @@ def _trials(sampled: Result | None) -> dict[str, Sequence[Mapping[str, Any]]]:
     return {row["id"]: row["trials"] for row in rows if row["trials"]}
 
 
-def _costs(known: Known, examined: Sequence[Examined]) -> dict[str, Cost]:
-    """What each baseline generates and takes per question beside one pass of the judge, on the questions measured.
+def _costs(known: Known, examined: Sequence[Examined]) -> tuple[dict[str, Cost], float | None]:
+    """What asking for each baseline costs per question measured, and the seconds of one pass of the judge.
 
     A pass is timed on the untrained model, in batches as they came; trials count as so many greedy answers one after the other.
     """
@@ -154,9 +156,7 @@ def _costs(known: Known, examined: Sequence[Examined]) -> dict[str, Cost]:
     answer, answer_tokens = mean["answer_seconds"], mean["answer_tokens"]
     truth = None if answer is None or mean["truth_seconds"] is None else answer + mean["truth_seconds"]
     repeated = Cost(tokens=sampled, relative_latency=times(answer, number))
-    return {
-        "base-rate": Cost(tokens=0.0, relative_latency=0.0),
-        **dict.fromkeys(("question-length", "text-logistic", "text-neighbours"), Cost(tokens=0.0)),
+    costs = {
         "linear-probe": Cost(tokens=0.0, relative_latency=1.0),
         "untrained-judge": Cost(tokens=1.0, relative_latency=1.0),
         "verbalised": Cost(tokens=mean["number_tokens"], relative_latency=times(mean["number_seconds"])),
@@ -166,6 +166,7 @@ def _costs(known: Known, examined: Sequence[Examined]) -> dict[str, Cost]:
         "agreement": repeated,
         "semantic-entropy": repeated,
     }
+    return costs, mean["judge_seconds"]
 
 
 def _probed(bench: Bench, asked: Mapping[Split, Sequence[Examined]]) -> dict[str, Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from know_thyself.config import RunConfig
 from know_thyself.data.scores import Label, read_labels, read_scores
-from know_thyself.errors import DataError
+from know_thyself.errors import DataError, StoreError
 from know_thyself.evaluation import findings
 from know_thyself.evaluation.calibration import Calibration, choose_calibration
 from know_thyself.evaluation.metrics.scores import Scores
@@ -94,6 +94,8 @@ def _write(
 ) -> Path:
     """Write numbers and report into the experiment, and show the table."""
     with write_experiment(config) as experiment:
+        if experiment.epochs.exists():
+            raise StoreError(f"{experiment.path} is an experiment of ours, whose report would be lost: give another --name")
         path = experiment.path / EVALUATION
         write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
         report = Report(

@@ -6,6 +6,7 @@ first token's entropy and its mean log-probability, whether the model calls that
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from know_thyself import prompts
@@ -32,15 +34,16 @@ COSTS = ("answer_tokens", "number_tokens", "judge_seconds", "answer_seconds", "t
 PROBED = pa.schema(
     [
         ("id", pa.string()),
-        ("states", pa.list_(pa.list_(pa.float32()))),
+        ("layers", pa.int64()),
+        ("states", pa.string()),
         ("answer", pa.string()),
         ("number", pa.string()),
         *((name, pa.float64()) for name in (*NUMBERS, *COSTS)),
     ]
 )
-"""One row per question. `states` are those of each layer read, the lowest first; `entropy` in nats, `log_probability` the mean
-over the answer's tokens, `p_true` of yes against no; `number` is the reply to the request for one. Seconds are the question's
-share of its batch's time. All but `id` are null where a prompt is too long for the model."""
+"""One row per question. `states` are those of each of `layers`, the lowest first: see `unpack_states`. `entropy` is in nats,
+`log_probability` the mean over the answer's tokens, `p_true` of yes against no, `number` the reply to the request for one. Seconds
+are the question's share of its batch's time. All but `id` are null where a prompt is too long for the model."""
 NUMBER_TOKENS = 8
 YES_NO = ("yes", "no")
 
@@ -130,7 +133,8 @@ class Prober:
             numbers = self._answers(numbered, NUMBER_TOKENS)
         return [
             {
-                "states": state,
+                "layers": len(state),
+                "states": pack_states(state),
                 "answer": answer["text"],
                 "answer_tokens": answer["tokens"],
                 "entropy": answer["entropy"],
@@ -151,13 +155,13 @@ class Prober:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         return _Batch(*(tensor.to(self._probe.device) for tensor in (ids, mask, positions)))
 
-    def _states(self, chats: Sequence[Chat]) -> list[list[list[float]]]:
-        """Hidden states at the last token, of each layer read."""
+    def _states(self, chats: Sequence[Chat]) -> NDArray[np.float32]:
+        """Hidden states at the last token, `[chats, layers read, hidden]`."""
         output = self._model.base_model(**self._batch(chats)._asdict(), output_hidden_states=True, use_cache=False)
         states = output.hidden_states[1:]
         count = min(self._probe.layers, len(states))
         chosen = [states[len(states) * (i + 1) // count - 1][:, -1] for i in range(count)]
-        read: list[list[list[float]]] = torch.stack(chosen, dim=1).float().cpu().tolist()
+        read: NDArray[np.float32] = torch.stack(chosen, dim=1).float().cpu().numpy()
         return read
 
     def _yes(self, chats: Sequence[Chat]) -> list[float]:
@@ -181,9 +185,10 @@ class Prober:
             return_dict_in_generate=True,
         )
         spoken = output.sequences[:, batch.input_ids.shape[1] :].cpu()
-        said = torch.stack(output.logits, dim=1).float().log_softmax(dim=2).cpu()
-        entropy = -(said[:, 0].exp() * said[:, 0]).sum(dim=1)
-        chosen = said.gather(2, spoken.unsqueeze(2)).squeeze(2)
+        first = output.logits[0].float().log_softmax(dim=1)
+        entropy = -(first.exp() * first).sum(dim=1).cpu()
+        steps = [step.float().log_softmax(dim=1).cpu().gather(1, spoken[:, i : i + 1]) for i, step in enumerate(output.logits)]
+        chosen = torch.cat(steps, dim=1)
         return [
             {
                 "text": self._chat.tokenizer.decode(row[:length], skip_special_tokens=True),
@@ -198,6 +203,17 @@ class Prober:
         """Tokens of each reply, its end token included; what follows is padding."""
         ends = np.isin(spoken.numpy(), self._chat.stop_tokens)
         return [int(length) for length in np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, spoken.shape[1])]
+
+
+def pack_states(states: NDArray[np.float32]) -> str:
+    """Hidden states `[layers, hidden]` as text: half precision, enough for a linear read-out, in base64."""
+    limit = float(np.finfo(np.float16).max)
+    return base64.b64encode(np.clip(states, -limit, limit).astype("<f2").tobytes()).decode()
+
+
+def unpack_states(packed: str, layers: int) -> NDArray[np.float16]:
+    """The hidden states `[layers, hidden]` that `pack_states` made a text of."""
+    return np.frombuffer(base64.b64decode(packed), dtype="<f2").reshape(layers, -1)
 
 
 @contextmanager

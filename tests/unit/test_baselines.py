@@ -113,8 +113,8 @@ def test_the_probe_finds_the_layer_that_knows() -> None:
 
     def part(number: int) -> Material:
         event = rng.random(number) < 0.5
-        states = rng.normal(size=(3, number, 20)).astype(np.float32)
-        states[1, :, 3] += 3 * event
+        states = rng.normal(size=(3, number, 20)).astype(np.float16)
+        states[1, :, 3] += (3 * event).astype(np.float16)
         return Material(event=event, texts=np.full(number, "?", dtype=object), states=states)
 
     study = Study(train=part(400), dev=part(200), validation=part(200))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from know_thyself.config import RunConfig
 from know_thyself.data.scores import read_labels, read_scores
-from know_thyself.errors import DataError
+from know_thyself.errors import DataError, StoreError
 from know_thyself.evaluation.metrics.discrimination import auroc
 from know_thyself.pipelines.foreign import evaluate_files
 
@@ -104,6 +104,15 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(
     with pytest.raises(DataError, match=told) as error:
         evaluated(tmp_path, write(tmp_path / "s.jsonl", scores), write(tmp_path / "l.jsonl", labels))
     assert "\n" not in str(error.value)
+
+
+def test_the_report_of_an_experiment_is_never_written_over(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="give --name"):
+        RunConfig(scores=files[0], labels=files[1])
+    (tmp_path / "experiments" / "foreign").mkdir(parents=True)
+    (tmp_path / "experiments" / "foreign" / "epochs.json").write_text("{}")
+    with pytest.raises(StoreError, match="give another --name"):
+        evaluated(tmp_path, *files)
 
 
 def test_one_file_alone_is_no_recipe(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from know_thyself.evaluation.baselines.material import Study
+from know_thyself.evaluation.baselines.material import MOST_TEXTS, Study
 from know_thyself.evaluation.metrics.discrimination import auroc
 from know_thyself.evaluation.metrics.scores import Column, Floats
 
@@ -18,8 +18,6 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 """Inverse regularisation of logistic regressions over texts."""
 PROBE_STRENGTHS = (0.001, 0.01, 0.1)
 NEIGHBOURS = (5, 15, 50)
-MOST_TEXTS = 20_000
-"""Training texts that neighbours are sought among, and that features are counted in."""
 Candidates = Iterator[tuple[Floats, Floats]]
 """Scores of dev and of validation questions, one pair per setting."""
 
@@ -32,10 +30,10 @@ def _best(candidates: Candidates, event: Column) -> Floats | None:
 
 
 def text_logistic(study: Study) -> Floats | None:
-    """Logistic regression on TF-IDF weights of words, word pairs and the ends and middles of words (2 to 4 letters)."""
+    """Logistic regression on the TF-IDF weights of words and of pieces of words (`Study.text_features`)."""
     from sklearn.linear_model import LogisticRegression
 
-    train, dev, validation = _text_features(study)
+    train, dev, validation = study.text_features
 
     def candidates() -> Candidates:
         for strength in STRENGTHS:
@@ -49,7 +47,7 @@ def text_neighbours(study: Study) -> Floats | None:
     """The share of the nearest training questions, by TF-IDF cosine, of which the event holds, weighted by nearness."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    train, dev, validation = _text_features(study)
+    train, dev, validation = study.text_features
 
     def candidates() -> Candidates:
         for number in NEIGHBOURS:
@@ -66,17 +64,6 @@ def _nearness(distance: Floats) -> Floats:
     return nearness
 
 
-def _text_features(study: Study) -> tuple[Column, Column, Column]:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_union
-
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=50_000, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=2, max_features=50_000, sublinear_tf=True)
-    features = make_union(words, pieces)
-    train = features.fit_transform(study.train.texts[:MOST_TEXTS])
-    return train, features.transform(study.dev.texts), features.transform(study.validation.texts)
-
-
 def linear_probe(study: Study) -> Floats | None:
     """Logistic regression on the hidden states of one layer; layer and strength chosen on dev (a sweep)."""
     from sklearn.linear_model import LogisticRegression
@@ -89,8 +76,9 @@ def linear_probe(study: Study) -> Floats | None:
 
     def candidates() -> Candidates:
         for layers in zip(*(part for part in states if part is not None), strict=True):
-            scaler = StandardScaler().fit(layers[0][known[0]])
-            train, dev, validation = (np.nan_to_num(scaler.transform(layer)) for layer in layers)
+            precise = [layer.astype(np.float32) for layer in layers]
+            scaler = StandardScaler().fit(precise[0][known[0]])
+            train, dev, validation = (np.nan_to_num(scaler.transform(layer)) for layer in precise)
             for strength in PROBE_STRENGTHS:
                 fitted = LogisticRegression(C=strength, max_iter=300).fit(train[known[0]], study.train.event[known[0]])
                 yield fitted.decision_function(dev), fitted.decision_function(validation)
