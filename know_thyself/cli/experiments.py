@@ -48,8 +48,15 @@ def ask(
         print(f"answer: {reply}")
 
 
-def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
-    """Print the summary table of an experiment, and where its report is."""
+def report(
+    name: Name = "latest",
+    accuracy: Annotated[float | None, typer.Option(help="also: the threshold that promises this accuracy")] = None,
+    coverage: Annotated[float | None, typer.Option(help="also: the threshold that promises to let this share pass")] = None,
+    wrong: Annotated[float | None, typer.Option(help="also: the cheapest threshold when a wrong answer costs this")] = None,
+    escalation: Annotated[float, typer.Option(help="and one that is not given, this")] = 1.0,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Print the summary table of an experiment, where its report is, and thresholds for what is asked for."""
     import json
 
     from know_thyself.errors import StoreError
@@ -61,6 +68,12 @@ def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
     console = Console()
     console.print(summary_table(json.loads(experiment.summary.read_text())))
     console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)
+    if accuracy is not None or coverage is not None or wrong is not None:
+        from know_thyself.pipelines.wishes import Wish, answer_wishes
+
+        wish = Wish(accuracy=accuracy, coverage=coverage, wrong=wrong, escalation=escalation)
+        for line in answer_wishes(experiment, wish):
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def compare(

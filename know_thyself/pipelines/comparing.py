@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,15 +9,12 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from know_thyself.errors import ConfigError, DataError, StoreError
+from know_thyself.errors import ConfigError, DataError
 from know_thyself.evaluation.bootstrap import at_once, bootstrap_intervals
-from know_thyself.evaluation.calibration import Calibration
-from know_thyself.evaluation.evidence import Examined, collect, fit_calibration, scores_of
 from know_thyself.evaluation.metrics.scores import Column, Floats, Scores
 from know_thyself.evaluation.metrics.summary import statistics_of
 from know_thyself.experiment import Experiment
-from know_thyself.experiment.epochs import committed_stage, read_index
-from know_thyself.types import LabelMode, Question, Split
+from know_thyself.pipelines.reading import read_chosen
 
 SHOWN = ("judgment_accuracy", "qa_accuracy", "macro_f1", "auroc", "auroc_all_correct", "auroc_soft", "ece", "brier", "aurc")
 
@@ -44,37 +40,24 @@ class Comparison:
     differences: Mapping[str, Difference]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Side:
-    """One experiment: the validation questions as its chosen judge judged them, by id, and its columns for some of them."""
-
-    name: str
-    rule: str
-    mode: LabelMode
-    judged: Mapping[str, Examined]
-    calibration: Calibration | None
-
-    def scores(self, ids: list[str]) -> Scores:
-        return scores_of([self.judged[name] for name in ids], self.mode, self.calibration)
-
-
 def compare_experiments(first: Experiment, second: Experiment, *, any_rule: bool = False, seed: int = 0) -> Comparison:
     """The chosen judges of both, on the validation questions that both hold a label and a judgment of.
 
     Raises `ConfigError` for unlike label rules or modes unless `any_rule`, `DataError` where no question is shared,
     `StoreError` where an experiment is not finished.
     """
-    sides = _side(first), _side(second)
+    sides = read_chosen(first), read_chosen(second)
     rules = (sides[0].rule, sides[1].rule)
     if rules[0] != rules[1] and not any_rule:
         raise ConfigError(
             f"{first.name} labels by {rules[0]}, {second.name} by {rules[1]}: their numbers are about different events; "
             "give --any-rule to set them side by side all the same"
         )
-    ids = [name for name in sides[0].judged if name in sides[1].judged]
+    judged = [{e.question.id: e for e in side.measured} for side in sides]
+    ids = [name for name in judged[0] if name in judged[1]]
     if not ids:
         raise DataError(f"{first.name} and {second.name} share no validation question: compare experiments on the same data")
-    scores = [side.scores(ids) for side in sides]
+    scores = [side.scores([by_id[name] for name in ids]) for side, by_id in zip(sides, judged, strict=True)]
     return Comparison(
         names=(first.name, second.name), rules=rules, questions=len(ids), differences=_differences(scores[0], scores[1], seed)
     )
@@ -95,26 +78,6 @@ def _differences(first: Scores, second: Scores, seed: int) -> dict[str, Differen
         low, high = intervals.get(name) or (None, None)
         found[name] = Difference(first=values[0][name], second=values[1][name], difference=apart[name], low=low, high=high)
     return found
-
-
-def _side(experiment: Experiment) -> _Side:
-    index = read_index(experiment)
-    try:
-        best = json.loads(experiment.summary.read_text())["best_epoch"]
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"experiment {experiment.name} has no whole summary: run its command again") from error
-    stages = next(stages for stages in index.epochs if stages.epoch == best)
-    tables = [committed_stage(experiment, name).read() for name in (stages.questions, stages.graded, stages.judged)]
-    questions = [Question.from_row(row) for row in tables[0].to_pylist()]
-    learned, examined = (
-        collect([q for q in questions if q.split == split], tables[1], tables[2], index.rule, index.mode)
-        for split in (Split.CALIBRATION, Split.VALIDATION)
-    )
-    rule = f"{index.rule.event(index.mode)} ({index.rule}, {index.mode})"
-    judged = {e.question.id: e for e in examined}
-    return _Side(
-        name=experiment.name, rule=rule, mode=index.mode, judged=judged, calibration=fit_calibration(learned, index.mode)
-    )
 
 
 def comparison_table(found: Comparison) -> Table:

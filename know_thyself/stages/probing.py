@@ -42,8 +42,8 @@ PROBED = pa.schema(
     ]
 )
 """One row per question. `states` are those of each of `layers`, the lowest first: see `unpack_states`. `entropy` is in nats,
-`log_probability` the mean over the answer's tokens, `p_true` of yes against no, `number` the reply to the request for one. Seconds
-are the question's share of its batch's time. All but `id` are null where a prompt is too long for the model."""
+`log_probability` the mean over the answer's tokens, `p_true` of yes against no, `number` the reply to the request for one.
+Seconds are the question's share of its batch's time. All but `id` are null where a prompt is too long for the model."""
 NUMBER_TOKENS = 8
 YES_NO = ("yes", "no")
 

@@ -14,9 +14,11 @@ from know_thyself.cli import app
 from know_thyself.config import LabelConfig, RunConfig
 from know_thyself.errors import ConfigError, DataError, StoreError
 from know_thyself.evaluation.metrics.discrimination import auroc
+from know_thyself.evaluation.thresholds import for_accuracy
 from know_thyself.experiment import Experiment
 from know_thyself.experiment.epochs import EpochStages, write_index
 from know_thyself.pipelines.comparing import compare_experiments, comparison_table
+from know_thyself.pipelines.wishes import Wish, answer_wishes
 from know_thyself.types import Question, Split
 from tests.unit.test_export import commit
 
@@ -107,3 +109,21 @@ def test_the_command_prints_the_table(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "auroc" in result.output
     assert "shared validation questions" in result.output
+
+
+def test_wishes_are_answered_from_the_calibration_questions(tmp_path: Path) -> None:
+    sharp, vague = sharp_and_vague()
+    experiment = an_experiment(tmp_path, "sharp", sharp)
+    wish = Wish(accuracy=0.8, coverage=0.4, wrong=10.0, escalation=1.0)
+    accuracy, coverage, cost = answer_wishes(experiment, wish)
+    learned = [i for i in range(NUMBER) if i % 3 == 0]
+    found = for_accuracy(np.array(sharp)[learned], RIGHT[learned] >= 3, 0.8)
+    assert found.accuracy is not None
+    assert f"{found.accuracy:.1%} right" in accuracy
+    assert coverage.startswith("40% answered, at 95% confidence: p_correct >= 0.")
+    assert cost.startswith("least cost: p_correct >= 0.900; on validation ")
+    hopeless = Wish(accuracy=0.999, coverage=None, wrong=None, escalation=1.0)
+    (told,) = answer_wishes(an_experiment(tmp_path, "vague", vague), hopeless)
+    assert "not reachable at 95% confidence: best is " in told
+    with pytest.raises(ConfigError, match="is no share"):
+        Wish(accuracy=90, coverage=None, wrong=None, escalation=1.0)
