@@ -160,6 +160,8 @@ def goodness_of_fit(spread: BetaBinomial, num_correct: Counts, num_trials: int) 
             wanted.append(0.0)
         seen[-1] += count
         wanted[-1] += hoped
+    if wanted[-1] < 5 and len(wanted) > 1:
+        seen[-2:], wanted[-2:] = [sum(seen[-2:])], [sum(wanted[-2:])]
     freedom = len(seen) - 3
     distance = sum((s - w) ** 2 / w for s, w in zip(seen, wanted, strict=True))
     return Fit(observed.tolist(), expected.tolist(), float(chdtrc(freedom, distance)) if freedom > 0 else None)

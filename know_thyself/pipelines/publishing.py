@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
@@ -30,7 +31,8 @@ def write_card(bench: Bench, summary: Mapping[str, Any]) -> Path:
 def push_judge(bench: Bench, repository: str) -> str:
     """Upload the judge's own files and its card to `repository`; the address it is at. Raises `HubError`.
 
-    In the copy that is uploaded, `judge.json` names the base as the hub does, not the folder it was found in here.
+    In the copy that is uploaded, `judge.json` names the base as the hub does, not the folder it was found in here, and the card
+    states the licence that the hub states of the base.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -39,13 +41,16 @@ def push_judge(bench: Bench, repository: str) -> str:
     card = read_judge(judge)
     with tempfile.TemporaryDirectory(prefix="know-thyself-") as scratch:
         copy = Path(scratch) / "judge"
-        for name in (*card.files, MODEL_CARD):
+        for name in card.files:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(judge / name, copy / name)
         public = card.model_copy(update={"base": bench.config.model, "experiment": repository})
         (copy / CARD).write_text(public.model_dump_json(indent=2) + "\n")
         try:
             hub = HfApi()
+            summary = json.loads(bench.experiment.summary.read_text())
+            licence = getattr(hub.model_info(bench.config.model).card_data, "license", None)
+            (copy / MODEL_CARD).write_text(render_card(summary, bench.config.model, licence))
             hub.create_repo(repository, exist_ok=True)
             return str(hub.upload_folder(repo_id=repository, folder_path=copy))
         except (OSError, HfHubHTTPError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,6 +66,10 @@ class Hub:
 
     files: dict[str, str]
 
+    def model_info(self, name: str) -> SimpleNamespace:
+        assert name == "owner/name"
+        return SimpleNamespace(card_data=SimpleNamespace(license="apache-2.0"))
+
     def create_repo(self, repo_id: str, exist_ok: bool) -> None:
         assert (repo_id, exist_ok) == ("me/judge", True)
 
@@ -84,6 +89,7 @@ def test_what_is_uploaded_is_the_judge_its_card_and_nothing_else(
     bench = bench_of(tmp_path, Questions(questions=(), dropped={}), config)
     write_judge(bench.experiment.judge, card(base), trained)
     write_card(bench, a_summary())
+    bench.experiment.summary.write_text(json.dumps(a_summary()))
     (bench.experiment.judge / "notes.txt").write_text("a question of a user")
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     assert push_judge(bench, "me/judge") == "https://hub/me/judge"
@@ -96,6 +102,7 @@ def test_what_is_uploaded_is_the_judge_its_card_and_nothing_else(
         "tokenizer.json",
     }
     assert json.loads(Hub.files["judge.json"])["base"] == "owner/name"
+    assert "license: apache-2.0" in Hub.files["README.md"]
     assert not [name for name, text in Hub.files.items() if str(tmp_path) in text or "a question of a user" in text]
 
     def refuse(*_: Any, **__: Any) -> str:
