@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from know_thyself.artefacts import adapter_fault, weights_fault
 from know_thyself.digests import digest_file
 from know_thyself.errors import JudgeError
-from know_thyself.evaluation.calibration import ClassMap
+from know_thyself.evaluation.calibration import Calibration
 from know_thyself.experiment import storing, write_whole
 from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
@@ -32,7 +32,10 @@ KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 
 
 class JudgeCard(BaseModel):
-    """What `judge.json` says. `encoding` is the digest of what makes tokens of a chat: template, `prefill`, tokenizer."""
+    """What `judge.json` says. `encoding` is the digest of what makes tokens of a chat: template, `prefill`, tokenizer.
+
+    `thresholds` are those of summary.json: from where on questions pass, and what was promised of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +55,8 @@ class JudgeCard(BaseModel):
     event: str
     label_rule: str
     decoding: dict[str, Any]
-    calibration: ClassMap | None = None
+    calibration: Calibration | None = None
+    thresholds: tuple[dict[str, Any], ...] = ()
     files: dict[str, str] = {}
 
 

@@ -58,6 +58,21 @@ def judge_messages(question: Question, style: PromptStyle, mode: LabelMode) -> l
     return [{"role": "user", "content": f"{JUDGE_REQUEST[mode]}\n\n{ask(question)}"}]
 
 
+PROBE_VERSION = "1"
+"""Part of the digest of what a model is asked about itself: raise it when a text of the next two functions changes."""
+
+
+def number_messages(question: Question) -> list[Message]:
+    """The chat that makes a model state how sure it is: the verbalised baseline (Lin et al. 2022)."""
+    request = "How sure are you that you can answer this question? Say a number from 0 to 100."
+    return [{"role": "user", "content": f"{request}\n\n{ask(question)}"}]
+
+
+def truth_messages(question: Question, answer: str) -> list[Message]:
+    """The chat at whose end "yes" or "no" says whether `answer` is right: P(True) (Kadavath et al. 2022)."""
+    return [{"role": "user", "content": f"{ask(question)}\nAnswer: {answer}\n\nIs this answer right? Say yes or no."}]
+
+
 def read_verdict(probabilities: Sequence[float], mode: LabelMode) -> Verdict:
     """The verdict that `probabilities` (one per verdict word) claim: the likeliest, a tie going to the more cautious."""
     verdicts = list(VERDICT_WORDS[mode])

@@ -1,4 +1,4 @@
-"""Commands on an experiment: `ask`, `report`, `export`."""
+"""Commands on experiments: `ask`, `report`, `compare`, `export`."""
 
 from __future__ import annotations
 
@@ -40,15 +40,23 @@ def ask(
         with LocalJudge(experiment.judge) as judge:
             opinion = judge.judge([question])[0]
             reply = judge.answer([question])[0] if answer else None
-    print(f"{opinion.verdict}: P({opinion.event}) = {opinion.confidence:.2f}, not calibrated")
-    if opinion.p_correct is not None:
-        print(f"right answers to expect: {opinion.p_correct:.0%}")
+    if opinion.p_correct is None:
+        print(f"{opinion.verdict}: P({opinion.event}) = {opinion.confidence:.2f}, not calibrated")
+    else:
+        print(f"{opinion.verdict}: {opinion.p_correct:.0%} right answers to expect")
     if reply is not None:
         print(f"answer: {reply}")
 
 
-def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
-    """Print the summary table of an experiment, and where its report is."""
+def report(
+    name: Name = "latest",
+    accuracy: Annotated[float | None, typer.Option(help="also: the threshold that promises this accuracy")] = None,
+    coverage: Annotated[float | None, typer.Option(help="also: the threshold that promises to let this share pass")] = None,
+    wrong: Annotated[float | None, typer.Option(help="also: the cheapest threshold when a wrong answer costs this")] = None,
+    escalation: Annotated[float, typer.Option(help="and one that is not given, this")] = 1.0,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Print the summary table of an experiment, where its report is, and thresholds for what is asked for."""
     import json
 
     from know_thyself.errors import StoreError
@@ -60,6 +68,25 @@ def report(name: Name = "latest", root: Root = DEFAULT_ROOT) -> None:
     console = Console()
     console.print(summary_table(json.loads(experiment.summary.read_text())))
     console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)
+    if accuracy is not None or coverage is not None or wrong is not None:
+        from know_thyself.pipelines.wishes import Wish, answer_wishes
+
+        wish = Wish(accuracy=accuracy, coverage=coverage, wrong=wrong, escalation=escalation)
+        for line in answer_wishes(experiment, wish):
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="name of an experiment")],
+    second: Annotated[str, typer.Argument(help="name of another")],
+    any_rule: Annotated[bool, typer.Option("--any-rule", help="compare also where the labels follow unlike rules")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Set the judges of two experiments side by side on the validation questions that both measured."""
+    from know_thyself.pipelines.comparing import compare_experiments, comparison_table
+
+    sides = named_experiment(first, root), named_experiment(second, root)
+    Console().print(comparison_table(compare_experiments(*sides, any_rule=any_rule)))
 
 
 def export(

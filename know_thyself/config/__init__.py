@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from know_thyself.config.loading import load_config, preset_path
 from know_thyself.config.tree import (
+    HUB_ID,
     LATEST,
     NAME_PATTERN,
     WORLD,
@@ -22,6 +23,7 @@ from know_thyself.config.tree import (
 )
 
 __all__ = [
+    "HUB_ID",
     "LATEST",
     "NAME_PATTERN",
     "WORLD",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from know_thyself.types import LabelMode, PromptStyle
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 LATEST = "latest"
 """No experiment's name: the file beside the experiments that names the last one."""
 ENV_PREFIX = "KT_"
@@ -234,6 +236,21 @@ class TrainConfig(Section):
         return self
 
 
+class EvidenceConfig(Section):
+    """What the judge is held against."""
+
+    baselines: bool = True
+    """Measure the baselines beside the judge; without them nothing is said of what the question alone reveals."""
+    probe: bool = True
+    """Read the untrained model itself for baselines: hidden states, its greedy answer, what it says of that answer."""
+    layers: int = Field(default=8, ge=1)
+    """Layers that the linear probe may choose from at most, evenly spaced, the last among them."""
+    questions: int = Field(default=4000, ge=1)
+    """Training questions at most that baselines learn from."""
+    scores: dict[str, Path] = {}
+    """Scores of any other system on these questions, as NAME=FILE (rows of question_id and confidence), shown as a baseline."""
+
+
 class RunConfig(BaseSettings):
     """Everything that decides an experiment."""
 
@@ -285,6 +302,14 @@ class RunConfig(BaseSettings):
     """Use the answers that stand and refuse to ask for new ones."""
     start_epoch: int = Field(default=1, ge=1)
     """Train from this epoch on; what those before it trained must stand."""
+    push_to_hub: str | None = Field(default=None, pattern=f"^{HUB_ID}$")
+    """Upload the judge and its model card to this hub repository (owner/name) at the end; no questions, answers or paths."""
+    examples: bool = True
+    """Show questions and answers in the report; without them it holds no text of a user."""
+    scores: Path | None = None
+    """For jobs.evaluate: a file of any other system's scores, rows of question_id and confidence; no model is asked."""
+    labels: Path | None = None
+    """For jobs.evaluate with scores: a file of labels, rows of question_id and correct (or num_correct and num_trials)."""
     judge: str | None = Field(default=None, min_length=1)
     """A judge's folder, for jobs that only judge or evaluate; the experiment's own when not given."""
     allow_stale: bool = False
@@ -295,9 +320,19 @@ class RunConfig(BaseSettings):
     engine: EngineConfig = EngineConfig()
     chat: ChatConfig = ChatConfig()
     train: TrainConfig = TrainConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
+        if self.push_to_hub and not re.fullmatch(HUB_ID, self.model):
+            raise ValueError(
+                f"push-to-hub={self.push_to_hub}, but model={self.model} is not on the hub, and nobody could use its judge: "
+                "train on a hub model (owner/name), or leave --push-to-hub out"
+            )
+        if (self.scores is None) != (self.labels is None):
+            raise ValueError(f"scores={self.scores} and labels={self.labels} go together: give both files, or neither")
+        if self.scores is not None and self.name is None:
+            raise ValueError(f"scores={self.scores} are no experiment of ours: give --name, where to write what they come to")
         if self.name == LATEST:
             raise ValueError(f"name={LATEST} always means the last experiment: choose another name")
         if self.sampling.max_tokens >= self.engine.max_model_len:

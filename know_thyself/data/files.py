@@ -44,10 +44,11 @@ def folder_parts(folder: Path, malformed: Malformed) -> list[Part]:
         raise DataError(f"dataset {folder} is no folder: give one that holds train and validation files (JSONL or Parquet)")
     train = [_find(folder, name) for name in TRAINING_FILES if name == "train" or _matches(folder, name)]
     files = [*((path, Split.TRAIN) for path in train), (_find(folder, "validation"), Split.VALIDATION)]
-    return [Part(str(path), split, _rows(path, malformed)) for path, split in files]
+    return [Part(str(path), split, file_rows(path, malformed)) for path, split in files]
 
 
-def _rows(path: Path, malformed: Malformed) -> Iterator[Row | Unusable]:
+def file_rows(path: Path, malformed: Malformed) -> Iterator[Row | Unusable]:
+    """The rows of the file `path`, by its suffix. Raises `DataError` as they are read: see `folder_parts`."""
     return _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path, malformed)
 
 

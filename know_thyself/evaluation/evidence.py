@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from know_thyself import labeling, prompts
 from know_thyself.evaluation.bootstrap import mean_interval
-from know_thyself.evaluation.calibration import ClassMap, fit_class_map
+from know_thyself.evaluation.calibration import Calibration, choose_calibration
 from know_thyself.evaluation.metrics.scores import Floats, Scores
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.labeling import AbilityRule
@@ -64,18 +64,19 @@ def _judgment(read: dict[str, Any], mode: LabelMode) -> Judgment:
     )
 
 
-def fit_calibration(examined: Sequence[Examined], mode: LabelMode) -> ClassMap | None:
-    """The map from three verdicts to p_correct, fitted on `examined`, the calibration questions; None without any.
+def fit_calibration(examined: Sequence[Examined], mode: LabelMode) -> Calibration | None:
+    """The map from what is said to p_correct, fitted on `examined`, the calibration questions; None without two groups."""
+    group = np.array([e.question.group for e in examined], dtype=np.str_)
+    outcome = np.array([e.label.accuracy for e in examined], dtype=np.float64)
+    fitted = choose_calibration(_probabilities(examined, mode), outcome, group)
+    return None if fitted is None else fitted.calibration
 
-    None of two verdicts as well: their confidence is a forecast of k/n as it is read.
+
+def scores_of(examined: Sequence[Examined], mode: LabelMode, calibration: Calibration | None) -> Scores:
+    """`examined` as the columns that metrics are computed from, its forecasts by `calibration`.
+
+    Without one, the confidence of two verdicts stands as the forecast that it was trained to be, and of three there is none.
     """
-    if mode is LabelMode.BINARY:
-        return None
-    return fit_class_map(_probabilities(examined, mode), np.array([e.label.accuracy for e in examined], dtype=np.float64))
-
-
-def scores_of(examined: Sequence[Examined], mode: LabelMode, class_map: ClassMap | None) -> Scores:
-    """`examined` as the columns that metrics are computed from, its forecasts by the `class_map` of three verdicts."""
     verdicts = list(VERDICT_WORDS[mode])
     probabilities = _probabilities(examined, mode)
     return Scores(
@@ -87,7 +88,7 @@ def scores_of(examined: Sequence[Examined], mode: LabelMode, class_map: ClassMap
         verdict=np.array([verdicts.index(e.judgment.verdict) for e in examined], dtype=np.int64),
         probabilities=probabilities,
         owed=_rows([labeling.owed_shares(e.label, mode) for e in examined], mode),
-        forecast=_forecast(probabilities, mode, class_map),
+        forecast=_forecast(probabilities, mode, calibration),
         mass=np.array([e.judgment.mass for e in examined], dtype=np.float64),
     )
 
@@ -103,7 +104,7 @@ def against_frozen(now: Sequence[Examined], frozen: Sequence[Examined], mode: La
     change = np.array([e.label.accuracy - first[e.question.id] for e in both])
     group = np.array([e.question.group for e in both], dtype=np.str_)
     low, high = mean_interval(change, group, seed=seed) or (None, None)
-    facts = summarize(scores_of(frozen, mode, class_map=None), 0, seed=seed)
+    facts = summarize(scores_of(frozen, mode, calibration=None), 0, seed=seed)
     kept = ("judgment_accuracy", "auroc", "auroc_low", "auroc_high")
     values = {
         "qa_change": float(change.mean()) if len(change) else None,
@@ -118,10 +119,10 @@ def against_frozen(now: Sequence[Examined], frozen: Sequence[Examined], mode: La
     return {**values, "undefined": {name: reasons[name] for name, value in values.items() if value is None}}
 
 
-def _forecast(probabilities: Floats, mode: LabelMode, class_map: ClassMap | None) -> Floats | None:
-    if mode is LabelMode.BINARY:
-        return probabilities[:, 0]
-    return class_map.forecast(probabilities) if class_map is not None else None
+def _forecast(probabilities: Floats, mode: LabelMode, calibration: Calibration | None) -> Floats | None:
+    if calibration is not None:
+        return calibration.forecast(probabilities)
+    return probabilities[:, 0] if mode is LabelMode.BINARY else None
 
 
 def _probabilities(examined: Sequence[Examined], mode: LabelMode) -> Floats:

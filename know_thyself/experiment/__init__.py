@@ -45,11 +45,14 @@ __all__ = [
 
 LONGEST_STEM = 18
 """With it, automatic names stay within `NAME_PATTERN`."""
-NOT_RESULTS = "preset name experiments_root address dry_run skip_collect start_epoch judge allow_stale"
+NOT_RESULTS = (
+    "preset name experiments_root address dry_run skip_collect start_epoch judge allow_stale push_to_hub examples scores labels"
+)
 UNNAMED_SETTINGS = {
     **dict.fromkeys(NOT_RESULTS.split(), True),
     "engine": set(EngineConfig.model_fields) - {"backend", "max_model_len"},
     "train": {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing", "checkpoint_every"},
+    "evidence": True,
 }
 """Settings that change no result, and so are no part of an experiment's automatic name."""
 

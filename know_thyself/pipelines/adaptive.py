@@ -20,7 +20,7 @@ from rich.console import Console
 from know_thyself import prompts
 from know_thyself.config import RunConfig
 from know_thyself.errors import ConfigError
-from know_thyself.evaluation.calibration import ClassMap
+from know_thyself.evaluation.calibration import Calibration
 from know_thyself.evaluation.evidence import Examined, against_frozen, examples_worth_reading, fit_calibration, scores_of
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
@@ -31,7 +31,9 @@ from know_thyself.experiment.epochs import EpochStages, write_index
 from know_thyself.judge import JudgeCard, write_judge
 from know_thyself.labeling import TargetRule
 from know_thyself.pipelines.bench import Bench, Result, open_bench
+from know_thyself.pipelines.evidence import Chosen, gather
 from know_thyself.pipelines.inputs import Inputs, rule_of
+from know_thyself.pipelines.publishing import push_judge, write_card
 from know_thyself.pipelines.table import summary_table
 from know_thyself.types import JudgmentExample, ModelRef, Split
 
@@ -48,7 +50,7 @@ class Collected:
 class EpochResult:
     """One epoch: what was trained (nothing in epoch 0), the answers it is scored against, the judgments, and their worth.
 
-    `class_map` is fitted on this epoch's calibration questions; a binary judge has none.
+    `calibration` is fitted on this epoch's calibration questions, None where there are too few.
     """
 
     epoch: int
@@ -56,7 +58,7 @@ class EpochResult:
     collected: Collected
     judged: Result
     examined: Mapping[Split, Sequence[Examined]]
-    class_map: ClassMap | None
+    calibration: Calibration | None
     scores: Mapping[str, Scores]
     facts: Mapping[str, Mapping[str, Any]]
 
@@ -89,7 +91,11 @@ def _run(bench: Bench) -> Path:
             break
         epochs.append(next_epoch(bench, questions, epochs))
         _show(bench, questions, epochs)
-    _keep(bench, best_of(epochs))
+    found = gather(bench, _chosen(epochs))
+    _write(bench, questions, epochs, found)
+    if "audit" in found:
+        bench.console.print(found["audit"]["verdict"], highlight=False)
+    _keep(bench, best_of(epochs), found)
     return bench.experiment.path
 
 
@@ -171,8 +177,8 @@ def evaluate(
     mode, seed = bench.config.label_mode, bench.config.seed
     by_split = bench.collect(collected.graded, judged)
     before = bench.collect(frozen.graded, judged) if frozen else {}
-    class_map = fit_calibration(by_split[Split.CALIBRATION], mode)
-    scores, facts = measure(bench, by_split, class_map)
+    calibration = fit_calibration(by_split[Split.CALIBRATION], mode)
+    scores, facts = measure(bench, by_split, calibration)
     for split, examined in before.items():
         added = against_frozen(by_split[split], examined, mode, seed)
         facts[split] |= {**added, "undefined": {**facts[split]["undefined"], **added["undefined"]}}
@@ -182,18 +188,18 @@ def evaluate(
         collected=collected,
         judged=judged,
         examined=by_split,
-        class_map=class_map,
+        calibration=calibration,
         scores=scores,
         facts=facts,
     )
 
 
 def measure(
-    bench: Bench, by_split: Mapping[Split, Sequence[Examined]], class_map: ClassMap | None
+    bench: Bench, by_split: Mapping[Split, Sequence[Examined]], calibration: Calibration | None
 ) -> tuple[dict[str, Scores], dict[str, dict[str, Any]]]:
-    """The columns of each split, with forecasts by `class_map` where there are three verdicts, and the numbers from them."""
+    """The columns of each split, with forecasts by `calibration`, and the numbers from them."""
     config = bench.config
-    scores = {str(split): scores_of(examined, config.label_mode, class_map) for split, examined in by_split.items()}
+    scores = {str(split): scores_of(examined, config.label_mode, calibration) for split, examined in by_split.items()}
     dropped = {str(split): len(bench.questions.of(split)) - len(examined) for split, examined in by_split.items()}
     return scores, {split: summarize(scores[split], dropped[split], seed=config.seed) for split in scores}
 
@@ -213,9 +219,27 @@ def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
     }
 
 
+def _chosen(epochs: Sequence[EpochResult]) -> Chosen:
+    """The judge of the best epoch, for its evidence."""
+    best = best_of(epochs)
+    return Chosen(
+        examined=best.examined,
+        scores=best.scores,
+        calibration=best.calibration,
+        sampled=best.collected.sampled,
+        untrained=epochs[0].examined,
+    )
+
+
 def _show(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> None:
-    """Print the table so far, and write index, summary and report: a run that is cut short leaves what it has found."""
-    content = {**summary(bench.config, epochs), "context_cut": bench.inputs.context_cut}
+    """Print the table so far, and write what is known: a run that is cut short leaves what it has found."""
+    _write(bench, questions, epochs, {})
+    bench.console.print(summary_table(summary(bench.config, epochs)))
+
+
+def _write(bench: Bench, questions: Result, epochs: Sequence[EpochResult], found: Mapping[str, Any]) -> None:
+    """Write index, summary and report; `found` is the evidence that stands beside the epochs."""
+    content = {**summary(bench.config, epochs), "context_cut": bench.inputs.context_cut, **found}
     write_index(bench.experiment, bench.config, [_stages(questions, result) for result in epochs])
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
     best = best_of(epochs)
@@ -230,10 +254,11 @@ def _show(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> Non
             config=bench.config.model_dump(mode="json"),
             versions=versions(),
             dropped=bench.questions.dropped,
-            examples=examples_worth_reading(best.examined[Split.VALIDATION], answered.folder.read()),
+            examples=examples_worth_reading(best.examined[Split.VALIDATION], answered.folder.read())
+            if bench.config.examples
+            else {},
         ),
     )
-    bench.console.print(summary_table(content))
 
 
 def _stages(questions: Result, result: EpochResult) -> EpochStages:
@@ -248,8 +273,8 @@ def _stages(questions: Result, result: EpochResult) -> EpochStages:
     )
 
 
-def _keep(bench: Bench, best: EpochResult) -> None:
-    """Write the judge of the best epoch."""
+def _keep(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> None:
+    """Write the judge of the best epoch, with what may be promised of it."""
     config, base = bench.config, bench.base
     words = list(prompts.VERDICT_WORDS[config.label_mode].values())
     card = JudgeCard(
@@ -268,8 +293,12 @@ def _keep(bench: Bench, best: EpochResult) -> None:
         event=rule_of(config).event(config.label_mode),
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),
-        calibration=best.class_map,
+        calibration=best.calibration,
+        thresholds=tuple(found["thresholds"]),
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)
+    write_card(bench, {**summary(config, [best]), **found})
     bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}")
+    if config.push_to_hub:
+        bench.console.print(f"pushed to {push_judge(bench, config.push_to_hub)}")
     bench.console.print(f"report: {bench.experiment.report}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from know_thyself.errors import ConfigError
+from know_thyself.evaluation.findings import refitted_facts
 from know_thyself.experiment import write_whole
 from know_thyself.judge import ADAPTER, MODEL
 from know_thyself.models import resolve_model
@@ -18,8 +19,10 @@ from know_thyself.pipelines import adaptive
 from know_thyself.pipelines.bench import Bench
 from know_thyself.pipelines.judges import FoundJudge
 from know_thyself.pipelines.table import evaluation_table
-from know_thyself.types import Ability, ModelRef
+from know_thyself.types import Ability, ModelRef, Split
 
+REFITTED_ON = (50, 200)
+"""Labels; none at all is the calibration that the judge brings."""
 EVALUATION, JUDGED_BY = "evaluation.json", "judged_by.json"
 
 
@@ -76,14 +79,18 @@ def judge(bench: Bench, found: FoundJudge) -> Path:
 def evaluate(bench: Bench, found: FoundJudge) -> Path:
     """The judgments of the judge against what its answerer answers; the file with the numbers of every split.
 
-    What it expects of three verdicts is read by the map that it brings: none is fitted on these questions.
+    What it expects is read by the calibration that it brings; beside it stands what one fitted anew on a few labels of these
+    questions (`REFITTED_ON`, of their calibration split) would come to: the price of coming to questions of another kind.
     """
     questions = bench.put_questions()
     kept = None if bench.answers_change else adaptive.untrained(bench, questions).collected
     collected, judged = adaptive.judge_anew(bench, questions, _weights(bench, found), kept)
-    _, facts = adaptive.measure(bench, bench.collect(collected.graded, judged), found.card.calibration)
+    scores, facts = adaptive.measure(bench, bench.collect(collected.graded, judged), found.card.calibration)
+    learned, measured = scores[Split.CALIBRATION], scores[Split.VALIDATION]
+    refitted = refitted_facts(learned, measured, REFITTED_ON, seed=bench.config.seed)
+    content = {**_identity(bench, found), "splits": facts, "refitted": refitted}
     path = bench.experiment.path / EVALUATION
-    write_whole(path, json.dumps({**_identity(bench, found), "splits": facts}, indent=2, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
     bench.console.print(evaluation_table(facts))
     return path
 

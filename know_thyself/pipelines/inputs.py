@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from know_thyself import prompts
 from know_thyself.config import RunConfig
 from know_thyself.data.logs import Log
+from know_thyself.data.scores import read_scores
 from know_thyself.data.sources import find_source, load
 from know_thyself.data.splits import Questions, split_questions
 from know_thyself.engine.fitting import Room, fit_contexts
 from know_thyself.engine.protocol import VLLM, load_engine_factory
-from know_thyself.errors import DataError
+from know_thyself.errors import ConfigError, DataError
+from know_thyself.evaluation.baselines import BASELINES
 from know_thyself.grading import load_grader
 from know_thyself.labeling import AbilityRule
 from know_thyself.learning.zero import read_override
@@ -40,6 +42,7 @@ class Inputs:
 def check_inputs(config: RunConfig) -> Inputs:
     """The inputs that `config` names. Raises `DataError` or `ConfigError` when they are missing or cannot be used."""
     load_grader(config.grader)
+    _check_scores(config)
     read_override(config.train)
     if config.engine.backend != VLLM:
         load_engine_factory(config.engine.backend)
@@ -60,6 +63,14 @@ def check_inputs(config: RunConfig) -> Inputs:
         encoding=chat.digest,
         verdict_tokens=tokens,
     )
+
+
+def _check_scores(config: RunConfig) -> None:
+    """Raise `DataError` or `ConfigError` for a file of scores that cannot be shown as a baseline."""
+    for name, path in config.evidence.scores.items():
+        if name in BASELINES:
+            raise ConfigError(f"evidence.scores: {name} is a baseline of our own: give {path} another name")
+        read_scores(path)
 
 
 def rule_of(config: RunConfig) -> AbilityRule:

@@ -55,10 +55,27 @@ def test_the_model_learns_what_it_knows(summary: dict[str, Any]) -> None:
     assert trained["questions"] + trained["dropped"] == 600
 
 
+def test_the_evidence_stands_beside_the_epochs(summary: dict[str, Any]) -> None:
+    facts = next(row for row in summary["epochs"] if row["epoch"] == summary["best_epoch"])["validation"]
+    assert facts["auroc"] < summary["ceiling"]["auroc_high"]
+    assert facts["ece"] <= max(0.03, facts["ece_band"])
+    assert summary["audit"]["shown"], summary["audit"]["verdict"]
+    for name in ("question-length", "text-logistic", "text-neighbours"):
+        row = summary["baselines"][name]
+        assert row["auroc_low"] - 0.02 < 0.5 < row["auroc_high"] + 0.02, "names of unseen subjects tell nothing"
+    assert summary["baselines"]["linear-probe"]["auroc"] > 0.8
+    for row in summary["thresholds"]:
+        if row["reachable"]:
+            assert row["validation_accuracy"] >= row["target_accuracy"] - 0.03
+
+
 def test_the_judge_is_bound_to_the_packaged_base(experiment: Path) -> None:
     card = read_judge(experiment / "judge")
     assert card.base_digest == resolve_model("world", None).digest
-    assert (card.event, card.calibration) == ("k/n >= 0.5", None)
+    assert card.event == "k/n >= 0.5"
+    assert card.calibration is not None
+    assert card.calibration.fitted_on == "calibration"
+    assert card.calibration.n >= 150
     assert (experiment / "judge" / "adapter" / "adapter_config.json").is_file()
 
 

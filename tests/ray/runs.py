@@ -26,7 +26,7 @@ class Run:
         self.flags = [
             *("--name", "run", "--model", str(model), "--dataset", str(questions), "--experiments-root", str(root)),
             *("--engine.backend", FAKE, "--engine.device", "cpu", "--data.least", "30", "--train.learning-rate", "1e-3"),
-            *("--engine.block-rows", "32", "--engine.batch-size", "16", *flags),
+            *("--engine.block-rows", "32", "--engine.batch-size", "16", "--no-evidence.baselines", *flags),
         ]
 
     @property

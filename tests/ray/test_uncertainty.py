@@ -12,6 +12,7 @@ import pytest
 
 from know_thyself.client.local import LocalJudge
 from know_thyself.config import EngineConfig
+from know_thyself.evaluation.calibration import ClassMap
 from know_thyself.judge import read_judge
 from know_thyself.types import LabelMode
 from tests.conftest import write_fake_questions
@@ -59,7 +60,7 @@ def test_the_judge_keeps_its_map_and_tells_the_accuracy_to_expect(run: Run, epoc
     card = read_judge(run.path / "judge")
     assert (card.label_mode, card.event) == (LabelMode.UNCERTAINTY, "k/n == 1")
     assert card.verdict_words == ("yes", "uncertain", "no")
-    assert card.calibration is not None
+    assert isinstance(card.calibration, ClassMap)
     can, uncertain, cannot = card.calibration.weights
     assert can > uncertain > cannot
     assert (card.calibration.fitted_on, card.calibration.n) == ("calibration", 48)
@@ -76,4 +77,4 @@ def test_the_judge_keeps_its_map_and_tells_the_accuracy_to_expect(run: Run, epoc
 def test_the_report_shows_the_three_classes(run: Run) -> None:
     text = (run.path / "report.html").read_text()
     assert "claimed uncertain" in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 5

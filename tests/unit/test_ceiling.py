@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from know_thyself.evaluation.ceiling import BetaBinomial, fit_beta_binomial
+from know_thyself.evaluation.ceiling import (
+    BetaBinomial,
+    ceiling_auroc,
+    ceiling_of,
+    fit_beta_binomial,
+    fit_concentration,
+    goodness_of_fit,
+)
+from know_thyself.evaluation.metrics.discrimination import auroc, ranking_statistics
 
 stats: Any = importlib.import_module("scipy.stats")
 
@@ -63,3 +71,70 @@ def test_counts_without_a_maximum_end_at_a_bound(right: list[int], low: float, h
 def test_no_questions_have_no_spread() -> None:
     with pytest.raises(ValueError, match="no questions"):
         fit_beta_binomial(np.array([], dtype=np.int64), np.array([], dtype=np.int64))
+
+
+ALL_OF_FIVE = np.array([0, 0, 0, 0, 0, 1.0])
+HALF_OF_FIVE = np.array([0, 0, 0, 1.0, 1.0, 1.0])
+BY_TRIAL = np.arange(6) / 5
+
+
+@pytest.mark.parametrize(("correlation", "expected"), [(0.4, 0.937), (0.6, 0.973), (0.7, 0.985), (0.8, 0.993)])
+def test_the_ceiling_is_that_of_the_reference_table(correlation: float, expected: float) -> None:
+    size = 1 / correlation - 1
+    spread = BetaBinomial(alpha=0.7 * size, beta=0.3 * size)
+    assert spread.correlation == pytest.approx(correlation)
+    assert ceiling_auroc(spread, ALL_OF_FIVE) == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize("positive", [ALL_OF_FIVE, HALF_OF_FIVE, BY_TRIAL], ids=["all", "half", "by trial"])
+def test_the_ceiling_is_what_a_judge_who_knows_every_accuracy_gets(positive: np.ndarray) -> None:
+    rng = np.random.default_rng(2)
+    p = rng.beta(0.4, 0.7, 60_000)
+    right = rng.binomial(5, p)
+    reached = auroc(p, positive[right])
+    assert ceiling_auroc(BetaBinomial(alpha=0.4, beta=0.7), positive) == pytest.approx(reached, abs=0.005)
+
+
+def test_a_label_that_no_question_or_every_one_has_leaves_no_ceiling() -> None:
+    assert ceiling_auroc(BetaBinomial(alpha=1.0, beta=1.0), np.zeros(6)) is None
+
+
+def test_the_fit_is_shown_and_a_bad_one_is_told() -> None:
+    rng = np.random.default_rng(3)
+    good = rng.binomial(5, rng.beta(0.5, 0.8, 3000))
+    fit = goodness_of_fit(fit_beta_binomial(good, np.full(3000, 5)), good, 5)
+    assert fit.observed == np.bincount(good, minlength=6).tolist()
+    assert sum(fit.expected) == pytest.approx(3000)
+    assert fit.p_value is not None
+    assert fit.p_value > 0.05
+    bad = rng.binomial(5, rng.choice([0.02, 0.5, 0.98], 3000))
+    told = goodness_of_fit(fit_beta_binomial(bad, np.full(3000, 5)), bad, 5)
+    assert told.p_value is not None
+    assert told.p_value < 0.001
+
+
+def test_the_share_of_the_ceiling_that_a_judge_reaches_has_an_interval() -> None:
+    rng = np.random.default_rng(4)
+    p = rng.beta(0.5, 0.5, 800)
+    right = rng.binomial(5, p)
+    for seen, low, high in ((p, 0.95, 1.03), (rng.random(800), -0.15, 0.15)):
+        judge = ranking_statistics(seen, {"auroc": right >= 3})
+        found = ceiling_of(judge, HALF_OF_FIVE, right, np.arange(800).astype(np.str_), replicates=40)
+        assert found.fraction is not None
+        assert found.fraction_interval is not None
+        assert low < found.fraction_interval.low < found.fraction < found.fraction_interval.high < high + 0.1
+        assert found.auroc is not None
+        assert found.interval is not None
+        assert found.interval.low < found.auroc < found.interval.high
+    nothing = ceiling_of(judge, HALF_OF_FIVE, right[:0], np.array([], dtype=np.str_))
+    assert nothing.auroc is None
+
+
+@pytest.mark.parametrize("size", [0.3, 2.0, 20.0])
+def test_the_concentration_about_a_forecast_is_found(size: float) -> None:
+    rng = np.random.default_rng(5)
+    forecast = rng.uniform(0.1, 0.9, 20_000)
+    right = rng.binomial(5, rng.beta(forecast * size, (1 - forecast) * size))
+    assert fit_concentration(forecast, right, np.full(20_000, 5)) == pytest.approx(size, rel=0.1)
+    knowing = fit_concentration(forecast, rng.binomial(5, forecast), np.full(20_000, 5))
+    assert knowing > 100

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from know_thyself.engine.protocol import Decoding, EngineSpec
+from know_thyself.evaluation.calibration import ClassMap
 from know_thyself.evaluation.evidence import collect, fit_calibration, scores_of
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.selection import select_examples
@@ -48,7 +49,7 @@ def test_from_answers_to_scores_and_targets_of_three_verdicts() -> None:
     judged = pa.table({"id": ids, "probabilities": claims(mode).tolist(), "mass": [1.0] * len(ids)})
     examined = collect(QUESTIONS, graded, judged, AbilityRule(), mode)
     class_map = fit_calibration(examined[:300], mode)
-    assert class_map is not None
+    assert isinstance(class_map, ClassMap)
     can, uncertain, cannot = class_map.weights
     assert can > uncertain > cannot
     summary = summarize(scores_of(examined[300:], mode, class_map), 0, replicates=100)

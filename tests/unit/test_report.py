@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -12,6 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from know_thyself.evaluation.audit import Cost, Rival, audit, compare
+from know_thyself.evaluation.calibration import fit_method
+from know_thyself.evaluation.findings import calibration_facts, ceiling_facts, threshold_facts
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.report import JudgedQuestion, Report, render, write_report
@@ -103,17 +109,23 @@ def finding(text: str) -> str:
 def test_page_is_well_formed_and_loads_nothing(improved: str) -> None:
     page = Page(improved)
     assert page.open == []
-    assert not page.tags & {"script", "img", "link", "iframe", "object", "embed", "base", "form"}
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in page.attributes
+    assert not page.tags & {"img", "link", "iframe", "object", "embed", "base", "form"}
+    policy = next(value or "" for name, value in page.attributes if name == "content" and "default-src" in (value or ""))
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-")
+    assert "unsafe-inline" not in policy.partition("script-src")[2]
     assert not [pair for pair in page.attributes if re.search(r"https?:|//|javascript:", pair[1] or "")]
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert "@import" not in improved
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", improved))
-    assert improved.count("<svg") == 3
+    assert improved.count("<svg") == 5
 
 
 def test_text_stays_inert_wherever_it_appears(improved: str) -> None:
-    assert "<script" not in improved
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", improved, re.DOTALL)
+    assert [attributes.strip() for attributes, _ in scripts] == ['type="application/json" id="scores"', ""]
+    digest = base64.b64encode(hashlib.sha256(scripts[1][1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in improved, "no other script may run"
+    assert "alert" not in scripts[0][1] + scripts[1][1]
     assert "<img" not in improved
     assert improved.count("&lt;script&gt;") == 3
     assert "Ada &amp; Bob" in improved
@@ -142,7 +154,7 @@ def test_three_verdicts_are_told_apart_on_the_page() -> None:
     report = report_of("uncertainty", [simulated_ternary(300, seed, noise) for seed, noise in ((1, 0.5), (1, 0.1))], 1)
     text = render(report)
     assert Page(text).open == []
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 5
     for name in ("Kappa, quadratic", "Class distance", "AUROC, uncertain", "claimed uncertain"):
         assert name in text
     facts = report.summary["epochs"][1]["validation"]
@@ -164,8 +176,8 @@ def test_two_verdicts_are_not_told_of_a_third(improved: str) -> None:
 def test_a_judge_without_a_forecast_keeps_its_roc_curve() -> None:
     blind = [dataclasses.replace(simulated_ternary(60, seed), forecast=None) for seed in (1, 2)]
     text = render(report_of("uncertainty", blind, 1))
-    assert text.count("<svg") == 1
-    assert text.count("Cannot be drawn") == 2
+    assert text.count("<svg") == 2
+    assert text.count("Cannot be drawn") == 3
     assert "undefined: no calibration questions" in text
 
 
@@ -201,10 +213,42 @@ def test_without_questions_the_page_says_what_is_undefined() -> None:
     text = render(make_report(0.1, 0.7, num_questions=0))
     assert "Whether training helped cannot be said" in finding(text)
     assert "undefined: no questions" in text
-    assert text.count("Cannot be drawn") == 3
+    assert text.count("Cannot be drawn") == 5
     assert Page(text).open == []
 
 
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path, improved: str) -> None:
     write_report(tmp_path / "report.html", make_report(0.1, 0.7))
     assert (tmp_path / "report.html").read_bytes() == improved.encode("utf-8", errors="replace")
+
+
+def test_the_page_tells_what_may_be_promised_and_what_the_judge_is_held_against() -> None:
+    report = make_report(0.1, 0.7)
+    learned, measured = make_scores(0.6, 400), report.scores[1]["validation"]
+    rival = Rival(scores=np.random.default_rng(0).random(200), cost=Cost(tokens=3.0, relative_latency=2.5))
+    compared = compare(measured, {"text-logistic": rival, "p-true": Rival(scores=None, cost=Cost(), reason="not read")})
+    found: dict[str, Any] = {
+        "ceiling": ceiling_facts(measured),
+        "calibration": calibration_facts(fit_method("platt", learned.confidence, learned.accuracy), learned, measured),
+        "thresholds": threshold_facts(None, learned, measured),
+        "baselines": compared,
+        "audit": audit(compared),
+    }
+    text = render(dataclasses.replace(report, summary={**report.summary, **found}))
+    assert Page(text).open == []
+    assert found["audit"]["shown"]
+    for told in ("The judge knows more about itself than the question reveals: +0.", "undefined: not read", "2.5 ×"):
+        assert told in text
+    ceiling = found["ceiling"]
+    assert f"{ceiling['auroc']:.3f} ({ceiling['auroc_low']:.3f} to {ceiling['auroc_high']:.3f})" in text
+    assert "calibrated by the method platt, fitted on 400 questions" in text
+    for row in found["thresholds"]:
+        assert f"{row['target_accuracy']:.0%} right" in text
+
+
+def test_the_scores_for_the_slider_are_those_of_the_judge(improved: str) -> None:
+    embedded = json.loads(re.findall(r'id="scores">(.*?)</script>', improved)[0])
+    scores = make_report(0.1, 0.7).scores[1]["validation"]
+    assert scores.forecast is not None
+    assert [row[0] for row in embedded] == sorted(scores.forecast.round(4).tolist(), reverse=True)
+    assert sum(row[1] for row in embedded) == pytest.approx(scores.accuracy.sum())

@@ -8,6 +8,7 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
+from know_thyself.evaluation.calibration import ConfidenceMap
 from know_thyself.evaluation.evidence import Examined, collect, examples_worth_reading, fit_calibration, scores_of
 from know_thyself.evaluation.selection import REPLAY, select_examples
 from know_thyself.labeling import AbilityRule, TargetRule, class_odds
@@ -132,9 +133,13 @@ def test_scores_of_three_verdicts_hold_classes_and_forecasts() -> None:
     assert len(scores_of([], LabelMode.UNCERTAINTY, class_map)) == 0
 
 
-def test_two_verdicts_are_a_forecast_as_they_are() -> None:
+def test_two_verdicts_are_a_forecast_as_they_are_until_they_are_calibrated() -> None:
     cases = examined(*RIGHT_AND_WRONG)
-    assert fit_calibration(cases, LabelMode.BINARY) is None
+    fitted = fit_calibration(cases, LabelMode.BINARY)
+    assert isinstance(fitted, ConfidenceMap)
+    mapped = scores_of(cases, LabelMode.BINARY, fitted)
+    assert mapped.forecast is not None
+    assert mapped.forecast.tolist() == fitted.expected(mapped.confidence).tolist()
     scores = scores_of(cases, LabelMode.BINARY, None)
     assert scores.forecast is not None
     assert scores.forecast.tolist() == scores.confidence.tolist()

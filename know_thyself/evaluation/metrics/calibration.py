@@ -7,10 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from know_thyself.evaluation.bootstrap import blocks
+from know_thyself.evaluation.bootstrap import Statistics
+from know_thyself.evaluation.ceiling import outcome_shares
+from know_thyself.evaluation.metrics.ranking import ratio
 from know_thyself.evaluation.metrics.scores import Column, Floats, mean
 
 BINS = 10
+CELLS = 500
+"""Of so many questions the band simulates each one; of more, so many cells of neighbours."""
 CLIP = 1e-12
 
 
@@ -46,23 +50,37 @@ def ece(forecast: Floats, outcome: Floats, bins: int = BINS) -> float | None:
     return float(np.average(np.abs(held.forecast - held.outcome), weights=held.size))
 
 
-def ece_band(forecast: Floats, num_graded: Column, *, bins: int = BINS, seed: int = 0, replicates: int = 1000) -> float | None:
-    """95th percentile of the ECE when k_i ~ Bin(n_i, forecast_i) (consistency resampling, Bröcker & Smith 2007).
+def ece_band(
+    forecast: Floats,
+    num_graded: Column,
+    *,
+    concentration: float = np.inf,
+    bins: int = BINS,
+    seed: int = 0,
+    replicates: int = 1000,
+) -> float | None:
+    """95th percentile of the ECE of a judge that is right on average (consistency resampling, Bröcker & Smith 2007).
 
-    Covers a judge whose forecast is each question's own accuracy. Does not cover one that is right on average over unlike
-    questions: their trials agree with each other, so its ECE may pass the band though it is calibrated.
+    Questions of forecast f are given accuracies Beta(f c, (1 - f) c) of this `concentration` c, so that k is beta-binomial:
+    the trials of a question agree with each other (`ceiling.fit_concentration`). Infinite: every question has the very
+    accuracy forecast, and k_i ~ Bin(n_i, f_i). Beyond `CELLS` questions, neighbours share their mean forecast.
     """
     if not len(forecast):
         return None
-    order = np.argsort(forecast, kind="stable")
-    sure, trials = forecast[order], num_graded[order]
-    starts = np.flatnonzero(np.diff(_equal_mass_bin(sure, bins), prepend=-1))
+    place = _equal_mass_bin(forecast, bins)
+    fine = _equal_mass_bin(forecast, max(CELLS, bins)) if len(forecast) > CELLS else np.arange(len(forecast))
+    found, cell = np.unique(np.stack([place, fine, num_graded]), axis=1, return_inverse=True)
+    size = np.bincount(cell)
+    sure = np.bincount(cell, weights=forecast) / size
     rng = np.random.default_rng(seed)
-    errors = [
-        np.abs(np.add.reduceat(rng.binomial(trials, sure, size=(size, len(sure))) / trials - sure, starts, axis=1)).sum(axis=1)
-        for size in blocks(replicates, len(sure))
-    ]
-    return float(np.quantile(np.concatenate(errors) / len(sure), 0.95))
+    errors = np.zeros((replicates, bins))
+    for trials in np.unique(num_graded):
+        held = found[2] == trials
+        spread = outcome_shares(sure[held], int(trials), concentration)
+        counts = rng.multinomial(size[held], spread, size=(replicates, int(held.sum())))
+        surplus = counts @ (np.arange(trials + 1) / trials) - size[held] * sure[held]
+        errors += surplus @ np.eye(bins)[found[0][held]]
+    return float(np.quantile(np.abs(errors).sum(axis=1) / len(forecast), 0.95))
 
 
 def brier(forecast: Floats, outcome: Floats) -> float | None:
@@ -82,13 +100,45 @@ def excess_brier(forecast: Floats, num_correct: Column, num_graded: Column) -> f
 
     The second term estimates p(1-p)/n, what chance in n trials adds, without bias. None where a question has one trial.
     """
-    if not len(forecast) or np.any(num_graded < 2):
-        return None
-    chance = num_correct * (num_graded - num_correct) / (num_graded**2 * (num_graded - 1))
-    return float(np.mean((forecast - num_correct / num_graded) ** 2 - chance))
+    excess = mean(_excess(forecast, num_correct, num_graded))
+    return None if excess is None or np.isnan(excess) else excess
+
+
+def _excess(forecast: Floats, num_correct: Column, num_graded: Column) -> Floats:
+    chance = ratio(num_correct * (num_graded - num_correct), num_graded**2 * (num_graded - 1.0))
+    excess: Floats = (forecast - num_correct / num_graded) ** 2 - chance
+    return excess
 
 
 def log_loss(forecast: Floats, outcome: Floats) -> float | None:
     """Cross-entropy of forecast against k/n in nats, forecast clipped to `CLIP` from 0 and 1."""
+    return mean(_log_losses(forecast, outcome))
+
+
+def _log_losses(forecast: Floats, outcome: Floats) -> Floats:
     sure = np.clip(forecast, CLIP, 1 - CLIP)
-    return mean(-(outcome * np.log(sure) + (1 - outcome) * np.log1p(-sure)))
+    losses: Floats = -(outcome * np.log(sure) + (1 - outcome) * np.log1p(-sure))
+    return losses
+
+
+def calibration_statistics(forecast: Floats, num_correct: Column, num_graded: Column) -> Statistics:
+    """`ece`, `brier`, `brier_skill`, `excess_brier` and `log_loss` on draws of questions; the bins stay those of them all."""
+    outcome = num_correct / num_graded
+    surplus = np.eye(BINS)[_equal_mass_bin(forecast, BINS)] * (forecast - outcome)[:, np.newaxis]
+    squares, losses = (forecast - outcome) ** 2, _log_losses(forecast, outcome)
+    means = [squares, _excess(forecast, num_correct, num_graded), losses, outcome, outcome**2]
+    columns = np.column_stack([*means, surplus])
+
+    def statistics(weights: Column) -> dict[str, Floats]:
+        sums = weights @ columns / weights.sum(axis=1, keepdims=True)
+        squared, excess, lost, first, second = sums[:, : len(means)].T
+        variance = second - first**2
+        return {
+            "ece": np.abs(sums[:, len(means) :]).sum(axis=1),
+            "brier": squared,
+            "brier_skill": 1 - ratio(squared, np.where(variance > 1e-12, variance, 0.0)),
+            "excess_brier": excess,
+            "log_loss": lost,
+        }
+
+    return statistics

@@ -5,9 +5,12 @@ Classes are numbered as in `Scores.classes`. A confusion matrix has a row per cl
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from know_thyself.evaluation.metrics.scores import Floats, Indices, mean
+from know_thyself.evaluation.bootstrap import Statistics
+from know_thyself.evaluation.metrics.scores import Column, Floats, Indices, mean
 
 CLIP = 1e-12
 
@@ -75,10 +78,16 @@ def ranked_probability(probabilities: Floats, ability: Indices) -> float | None:
     F_j is the probability given to the first j classes, O_j whether the class measured is among them. 0 is perfect, 1 the
     worst; for two classes the Brier score against the class.
     """
+    return mean(ranked_distances(probabilities, ability))
+
+
+def ranked_distances(probabilities: Floats, ability: Indices) -> Floats:
+    """The ranked probability score of each question."""
     num_classes = probabilities.shape[1]
     claimed = np.cumsum(probabilities, axis=1)[:, :-1]
     measured = ability[:, np.newaxis] <= np.arange(num_classes - 1)
-    return mean(((claimed - measured) ** 2).sum(axis=1) / (num_classes - 1))
+    distances: Floats = ((claimed - measured) ** 2).sum(axis=1) / (num_classes - 1)
+    return distances
 
 
 def verdict_loss(probabilities: Floats, owed: Floats) -> float | None:
@@ -88,4 +97,36 @@ def verdict_loss(probabilities: Floats, owed: Floats) -> float | None:
     loss of the confidence. Of three, the class measured is owed: a log loss against k/n would need the map from verdicts to
     accuracy, which is fitted on the calibration questions, and no choice may touch these.
     """
-    return mean(-(owed * np.log(np.clip(probabilities, CLIP, 1 - CLIP))).sum(axis=1))
+    return mean(verdict_losses(probabilities, owed))
+
+
+def verdict_losses(probabilities: Floats, owed: Floats) -> Floats:
+    """The verdict loss of each question."""
+    losses: Floats = -(owed * np.log(np.clip(probabilities, CLIP, 1 - CLIP))).sum(axis=1)
+    return losses
+
+
+AGREEMENT: dict[str, Callable[[Indices], float | None]] = {
+    "judgment_accuracy": accuracy,
+    "majority": lambda matrix: accuracy(always_commonest(matrix)),
+    "macro_f1": macro_f1,
+    "majority_macro_f1": lambda matrix: macro_f1(always_commonest(matrix)),
+    "balanced_accuracy": balanced_accuracy,
+}
+ORDER: dict[str, Callable[[Indices], float | None]] = {"quadratic_kappa": quadratic_kappa, "class_distance": class_distance}
+"""Numbers of a confusion matrix by name: of any classes, and of more than two, which have an order."""
+
+
+def agreement_statistics(ability: Indices, verdict: Indices, num_classes: int) -> Statistics:
+    """The numbers of `AGREEMENT`, and with more than two classes of `ORDER`, from the confusion matrix of each draw."""
+    cells = np.eye(num_classes**2)[ability * num_classes + verdict]
+    metrics = AGREEMENT | (ORDER if num_classes > 2 else {})
+
+    def statistics(weights: Column) -> dict[str, Floats]:
+        matrices = np.rint(weights @ cells).astype(np.int64).reshape(-1, num_classes, num_classes)
+        return {
+            name: np.array([np.nan if (value := metric(matrix)) is None else value for matrix in matrices])
+            for name, metric in metrics.items()
+        }
+
+    return statistics

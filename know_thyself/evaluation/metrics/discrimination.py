@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from know_thyself.evaluation.bootstrap import Interval, Statistic, bootstrap_interval
+from know_thyself.evaluation.bootstrap import Interval, Statistic, Statistics, bootstrap_interval
+from know_thyself.evaluation.metrics.ranking import Ranking, auroc_of, average_precision_of
 from know_thyself.evaluation.metrics.scores import Column, Floats, Scores
 
 
@@ -20,20 +22,31 @@ class Gain(NamedTuple):
 
 def auroc_statistic(confidence: Floats, positive: Column) -> Statistic:
     """AUROC as a function of weights `[replicates, questions]`, sorted once for all; nan where one class is empty."""
-    order = np.argsort(confidence, kind="stable")
-    starts = np.flatnonzero(np.diff(confidence[order], prepend=-np.inf))
-    share = positive[order].astype(float)
+    statistics = ranking_statistics(confidence, {"auroc": positive})
+    return lambda weights: statistics(weights)["auroc"]
 
-    def statistic(weights: Column) -> Floats:
-        drawn = weights[:, order]
-        right = np.add.reduceat(drawn * share, starts, axis=1)
-        wrong = np.add.reduceat(drawn * (1 - share), starts, axis=1)
-        wins = (right * (np.cumsum(wrong, axis=1) - wrong / 2)).sum(axis=1)
-        pairs = right.sum(axis=1) * wrong.sum(axis=1)
-        values: Floats = np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-        return values
 
-    return statistic
+def ranking_statistics(confidence: Floats, positive: Mapping[str, Column], sought: Column | None = None) -> Statistics:
+    """AUROC for telling each column of `positive` by `confidence`, under its name; sorted once for all columns and draws.
+
+    `auprc_cannot` is there too where `sought` is given: the average precision of finding these among the least confident.
+    """
+    ranking = Ranking(confidence)
+    shares = {name: ranking.place(column) for name, column in positive.items()}
+    missing = None if sought is None else ranking.place(sought)
+
+    def statistics(weights: Column) -> dict[str, Floats]:
+        drawn = ranking.draw(weights)
+        every = ranking.sums(drawn)
+        found = {}
+        for name, share in shares.items():
+            right = ranking.sums(drawn * share)
+            found[name] = auroc_of(right, every - right)
+        if missing is not None:
+            found["auprc_cannot"] = average_precision_of(ranking.sums(drawn * missing), every)
+        return found
+
+    return statistics
 
 
 def auroc(confidence: Floats, positive: Column, weights: Column | None = None) -> float | None:
@@ -48,17 +61,24 @@ def auroc(confidence: Floats, positive: Column, weights: Column | None = None) -
     return None if np.isnan(value) else value
 
 
-def soft_auroc(confidence: Floats, outcome: Floats) -> float | None:
-    """AUROC of single trials: each question is positive with weight k/n and negative with weight 1 - k/n.
+def discrimination_statistics(scores: Scores) -> Statistics:
+    """Of the confidence: AUROC of the event, of all trials right, of single trials, and the AUPRC of *cannot*.
 
-    A question tied with itself counts half, as any tie; its part vanishes as 1/questions.
+    `auroc_soft` is the AUROC of single trials: each question is positive with weight k/n and negative with weight 1 - k/n. A
+    question tied with itself counts half, as any tie; its part vanishes as 1/questions. Where there are more than two classes,
+    each class's own probability is held against the rest as well (`auroc_<class>`).
     """
-    return auroc(confidence, outcome)
-
-
-def auroc_by_class(scores: Scores) -> list[float | None]:
-    """For each class, the AUROC of its own probability for telling its questions from all others (one against the rest)."""
-    return [auroc(scores.probabilities[:, index], scores.ability == index) for index in range(len(scores.classes))]
+    positive = {
+        "auroc": scores.event,
+        "auroc_all_correct": scores.num_correct == scores.num_graded,
+        "auroc_soft": scores.accuracy,
+    }
+    parts = [ranking_statistics(scores.confidence, positive, sought=scores.ability == len(scores.classes) - 1)]
+    if len(scores.classes) > 2:
+        for index, name in enumerate(scores.classes):
+            own = {f"auroc_{name}": scores.ability == index}
+            parts.append(ranking_statistics(scores.probabilities[:, index], own))
+    return lambda weights: {name: values for part in parts for name, values in part(weights).items()}
 
 
 def auroc_interval(scores: Scores, *, seed: int = 0, replicates: int = 1000) -> Interval | None:

@@ -24,7 +24,7 @@ class Scores:
 
     `probabilities` `[questions, classes]` are those of the verdict words; `owed`, of the same shape, is what they should have
     been (`labeling.owed_shares`). `forecast` is the accuracy k/n that the judge expects, None where no calibration questions
-    were there to tell; `mass` is the probability on the verdict words at all.
+    were there to tell; `mass` is the probability on the verdict words at all, None of scores that come without it.
 
     Raises `DataError` for columns of unequal length and for values out of range.
     """
@@ -38,7 +38,7 @@ class Scores:
     probabilities: Floats
     owed: Floats
     forecast: Floats | None
-    mass: Floats
+    mass: Floats | None
 
     def __post_init__(self) -> None:
         columns = self._columns()
@@ -50,7 +50,7 @@ class Scores:
             raise DataError(f"row {row} is out of range: {found}; drop questions that could not be graded or judged")
 
     def __len__(self) -> int:
-        return len(self.mass)
+        return len(self.group)
 
     def _columns(self) -> dict[str, Column]:
         named = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -59,7 +59,8 @@ class Scores:
     def _possible(self) -> NDArray[np.bool_]:
         """Whether each row can be."""
         possible = (self.num_graded >= 1) & (self.num_correct >= 0) & (self.num_correct <= self.num_graded)
-        possible &= np.isfinite(self.mass)
+        if self.mass is not None:
+            possible &= np.isfinite(self.mass)
         for index in (self.ability, self.verdict):
             possible &= (index >= 0) & (index < len(self.classes))
         for shares in (self.probabilities, self.owed):

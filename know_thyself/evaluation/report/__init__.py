@@ -1,7 +1,9 @@
-"""The HTML report of an experiment: one self-contained page, without scripts and without the network."""
+"""The HTML report of an experiment: one self-contained page, with one script of our own and without the network."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +16,14 @@ from markupsafe import Markup
 from know_thyself.evaluation.metrics.discrimination import Gain, auroc_gain
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.report.classes import class_names, confusion_table, distribution
+from know_thyself.evaluation.report.findings import (
+    baseline_rows,
+    calibration_words,
+    ceiling_words,
+    decision_words,
+    embedded_scores,
+    threshold_rows,
+)
 from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number, percent
 from know_thyself.types import Split
 
@@ -59,7 +69,8 @@ def write_report(path: Path, report: Report) -> None:
 def render(report: Report) -> str:
     """The page. All text from the report is escaped; only our own figures enter as markup."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files(__name__).joinpath("template.html").read_text(encoding="utf-8"))
+    template = environment.from_string(_file("template.html"))
+    script, chosen = _file("slider.js"), _validation(report, report.best_epoch)
     before, after = _facts(report, 0), _facts(report, report.best_epoch)
     judges, classes = _judges(report), class_names(report.summary["label_mode"])
     return template.render(
@@ -72,10 +83,23 @@ def render(report: Report) -> str:
         figures=_figures(report),
         classes=classes,
         percent=percent,
+        audit=report.summary.get("audit"),
+        ceiling=ceiling_words(report.summary),
+        calibration=[*calibration_words(report.summary), *decision_words(report.summary)],
+        baselines=baseline_rows(report.summary),
+        thresholds=threshold_rows(report.summary),
+        embedded=embedded_scores(chosen),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         confusions=[confusion_table(title, facts, classes) for title, facts in judges],
         distribution=distribution(judges, classes),
         config=list(_flat(report.config)),
     )
+
+
+def _file(name: str) -> str:
+    """The text of a file beside this one."""
+    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _facts(report: Report, epoch: int, split: str = Split.VALIDATION) -> Facts | None:
@@ -143,6 +167,16 @@ def _figures(report: Report) -> list[tuple[str, Markup | None, str]]:
             plots.risk_coverage_svg(curves),
             "The share of wrong trials as more questions are answered, highest forecast first. Random: no judge at all. "
             "Oracle: a judge that knows how every trial came out; no judge can do better.",
+        ),
+        (
+            "What the judge says (histogram of forecasts)",
+            plots.histogram_svg(curves),
+            "The further apart the two colours, the better the judge tells them. Forecasts of the last curve above.",
+        ),
+        (
+            "What the model can do (distribution of abilities)",
+            plots.ability_svg(curves, report.summary.get("ceiling", {}).get("expected", ())),
+            "Questions by how many of their trials were right. The ceiling on the AUROC follows from this spread.",
         ),
     ]
     return [(title, None if svg is None else Markup(svg), caption) for title, svg, caption in drawings]

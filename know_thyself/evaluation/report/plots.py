@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -28,6 +28,7 @@ REFERENCE: dict[str, Any] = {"color": "#999999", "linestyle": ":", "linewidth": 
 ORACLE: dict[str, Any] = {"color": "#1a7f37", "linestyle": "-.", "linewidth": 1}
 SIZE_INCHES = (4.2, 3.8)
 MAX_POINTS = 400
+HISTOGRAM_BINS = 20
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
@@ -75,6 +76,35 @@ def risk_coverage_svg(curves: Mapping[str, Scores]) -> str | None:
     axes.plot(*_thinned(*risk_coverage(measured, measured)), label="oracle", **ORACLE)
     axes.set(xlim=(0, 1), ylim=(-0.01, None))
     return _svg(figure, "Risk-coverage curve")
+
+
+def histogram_svg(curves: Mapping[str, Scores]) -> str | None:
+    """How often each forecast is given, by the last label, apart for questions measured can and the others."""
+    forecasts = _forecasts(curves)
+    if forecasts is None:
+        return None
+    (forecast, _), scores = list(forecasts.values())[-1], list(curves.values())[-1]
+    figure, axes = _axes("share of right trials, as forecast", "questions")
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1).tolist()
+    parts = {"can": (scores.event, STYLES[-1]["color"]), "not can": (~scores.event, STYLES[0]["color"])}
+    for label, (chosen, color) in parts.items():
+        axes.hist(forecast[chosen], bins=edges, label=f"measured {label}", color=color, alpha=0.6)
+    axes.set(xlim=(0, 1))
+    return _svg(figure, "Histogram of forecasts")
+
+
+def ability_svg(curves: Mapping[str, Scores], expected: Sequence[float] = ()) -> str | None:
+    """How many questions have how many trials right, and beside it what the fitted spread of accuracies expects."""
+    scores = list(curves.values())[-1] if curves else None
+    if scores is None or not len(scores) or len(set(scores.num_graded.tolist())) > 1:
+        return None
+    counts = np.bincount(scores.num_correct, minlength=int(scores.num_graded[0]) + 1)
+    figure, axes = _axes("trials right", "questions")
+    axes.bar(np.arange(len(counts)), counts, color=STYLES[-1]["color"], alpha=0.7, label="measured")
+    if len(expected) == len(counts):
+        axes.plot(np.arange(len(counts)), expected, "o", color="#1b1f24", label="beta-binomial fit")
+    axes.set(xticks=np.arange(len(counts)))
+    return _svg(figure, "Distribution of abilities")
 
 
 def _forecasts(curves: Mapping[str, Scores]) -> dict[str, tuple[Floats, Floats]] | None:

@@ -11,6 +11,7 @@ Facts = Mapping[str, Any]
 """The `S` of summary.json: the numbers of one split at one epoch."""
 
 PERCENT = {"judgment_accuracy", "majority", "balanced_accuracy", "qa_accuracy", "mass"}
+PERCENT |= {"accuracy_at_50", "accuracy_at_80", "coverage_at_90", "coverage_at_95"}
 
 LEGEND = {
     "questions": ("Questions", "Questions judged and measured."),
@@ -58,20 +59,23 @@ LEGEND = {
     ),
     "auroc_all_correct": ("AUROC, all right", "The same, for telling questions with every trial right from all others."),
     "auroc_soft": ("AUROC, by trial", "The same, for telling right trials from wrong ones; no cut-off between can and cannot."),
+    "auprc_cannot": (
+        "AUPRC of cannot",
+        "Precision in finding what the model cannot answer among the least confident questions, averaged over how many of them "
+        "are found. Guessing gets their share.",
+    ),
     "auroc_can": ("AUROC, can", "Of one question of the class can and one of another, how often the former gets more of can."),
     "auroc_uncertain": ("AUROC, uncertain", "The same for the class uncertain and its own probability."),
     "auroc_cannot": ("AUROC, cannot", "The same for the class cannot and its own probability."),
     "ece": (
         "Calibration error (ECE)",
-        "How far the forecast is from the share of right trials, on average over ten bins. The forecast is, of two verdicts, "
-        "the confidence as it stands; of three, the accuracy that their probabilities let expect, by a map fitted on the "
-        "calibration questions.",
+        "How far the forecast is from the share of right trials, on average over ten bins. The forecast is what "
+        "the verdicts let expect by a map fitted on the calibration questions.",
     ),
     "ece_band": (
         "Calibration band",
-        "19 of 20 judges that know each question's accuracy exactly would have a lower calibration error than this. "
-        "Below it there is no sign of miscalibration. Above it, either the forecast is off, or the judge is right on average "
-        "over questions that differ more than it can tell.",
+        "19 of 20 judges that are right on average, whose equal forecasts hide questions as unlike as these, would have a "
+        "lower calibration error than this. Below it there is no sign of miscalibration.",
     ),
     "brier": ("Brier score", "Mean squared distance of the forecast from the share of right trials. Lower is better."),
     "brier_skill": ("Brier skill", "How much better than always stating the average accuracy. 1 is perfect, 0 no better."),
@@ -80,6 +84,20 @@ LEGEND = {
         "The Brier score without the part that chance in the trials adds. 0 is perfect; chance can take it a little below.",
     ),
     "log_loss": ("Log loss", "Penalty of the forecast for bold mistakes about single trials, in nats. Lower is better."),
+    "e_aurc": ("Excess AURC", "What the AURC lacks to a judge that knows how every trial came out. 0 is perfect."),
+    "prr": (
+        "Rejection ratio (PRR)",
+        "Of all that could be gained by holding back the right questions instead of random ones, the share gained. 1 is "
+        "perfect, 0 random.",
+    ),
+    "accuracy_at_50": ("Accuracy at 50 % coverage", "Share of right trials when the surer half of the questions is answered."),
+    "accuracy_at_80": ("Accuracy at 80 % coverage", "The same for the surer four fifths."),
+    "coverage_at_90": (
+        "Coverage at 90 % accuracy",
+        "Largest share of the questions that can be answered, surest first, with nine of ten trials right; as seen, not "
+        "promised.",
+    ),
+    "coverage_at_95": ("Coverage at 95 % accuracy", "The same with 95 of 100 right."),
     "aurc": (
         "AURC",
         "Share of wrong trials when only the questions of the highest forecast are answered, averaged over how many. Lower is "
@@ -102,13 +120,11 @@ def number(facts: Facts, key: str) -> str:
         return f"undefined: {facts['undefined'].get(key, 'no reason recorded')}"
     if isinstance(value, int):
         return f"{value:,}"
-    if key in PERCENT:
-        return percent(value)
-    if key != "auroc":
-        return f"{value:.3f}"
-    if facts["auroc_low"] is None:
-        return f"{value:.3f} (no interval)"
-    return f"{value:.3f} ({facts['auroc_low']:.3f} to {facts['auroc_high']:.3f})"
+    shown = percent if key in PERCENT else "{:.3f}".format
+    ends = facts.get("intervals", {}).get(key)
+    if ends is None:
+        return shown(value) + (" (no interval)" if key == "auroc" else "")
+    return f"{shown(value)} ({shown(ends[0])} to {shown(ends[1])})"
 
 
 def headline(before: Facts | None, after: Facts | None, gain: Gain | None, best_epoch: int, trained: bool) -> list[str]:
