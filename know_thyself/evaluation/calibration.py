@@ -23,6 +23,8 @@ from know_thyself.types import Split
 Method = Literal["temperature", "platt", "isotonic"]
 METHODS: tuple[Method, ...] = get_args(Method)
 """Ways to map a confidence, the simplest first: it wins where the others gain nothing."""
+FREE_FORM = 1000
+"""Questions from which isotonic regression is a candidate: on fewer it fits their noise (Niculescu-Mizil & Caruana 2005)."""
 FOLDS = 5
 CLIP = 1e-6
 """Confidences are held this far from 0 and 1 where their odds are needed."""
@@ -199,13 +201,15 @@ def choose_calibration(probabilities: Floats, outcome: Floats, group: Column, *,
     """The calibration of `probabilities` `[questions, verdicts]` by k/n: the candidate that loses least when cross-fitted.
 
     Each question's forecast comes from a map fitted on other groups (`FOLDS` parts); the winner is then fitted on all. Two
-    verdicts have the candidates `METHODS`, three the `ClassMap`. None with fewer than two groups.
+    verdicts have the candidates `METHODS`, isotonic only from `FREE_FORM` questions on, three the `ClassMap`. None with fewer
+    than two groups.
     """
     parts = fold_of(group, seed)
     if parts.max(initial=0) == 0:
         return None
+    methods = [method for method in METHODS if method != "isotonic" or len(outcome) >= FREE_FORM]
     binary = probabilities.shape[1] == 2
-    fits: dict[str, Fit] = {method: partial(_fit_two, method) for method in METHODS} if binary else {"classes": fit_class_map}
+    fits: dict[str, Fit] = {method: partial(_fit_two, method) for method in methods} if binary else {"classes": fit_class_map}
     crossed = {name: _crossfit(fit, probabilities, outcome, parts) for name, fit in fits.items()}
     losses = {name: log_loss(forecast, outcome) or 0.0 for name, forecast in crossed.items()}
     best = min(losses, key=lambda name: losses[name])

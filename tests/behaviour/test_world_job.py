@@ -63,7 +63,8 @@ def test_the_evidence_stands_beside_the_epochs(summary: dict[str, Any]) -> None:
     for name in ("question-length", "text-logistic", "text-neighbours"):
         row = summary["baselines"][name]
         assert row["auroc_low"] - 0.02 < 0.5 < row["auroc_high"] + 0.02, "names of unseen subjects tell nothing"
-    assert summary["baselines"]["linear-probe"]["auroc"] > 0.8
+    for name in ("linear-probe", "first-token-entropy", "answer-log-probability", "agreement"):
+        assert summary["baselines"][name]["auroc"] > 0.8, name
     for row in summary["thresholds"]:
         if row["reachable"]:
             assert row["validation_accuracy"] >= row["target_accuracy"] - 0.03

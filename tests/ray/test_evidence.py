@@ -48,7 +48,6 @@ def test_every_baseline_is_measured_beside_the_judge(summary: dict[str, Any]) ->
     assert compared["untrained-judge"]["delta"] == 0
     assert compared["agreement"]["tokens"] == 15
     assert compared["p-true"]["relative_latency"] > compared["linear-probe"]["relative_latency"] == 1
-    assert compared["agreement"]["auroc"] > 0.7
     assert summary["audit"]["baseline"] in BASELINES
     assert summary["audit"]["verdict"]
 

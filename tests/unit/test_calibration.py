@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import expit, logit
 
 from know_thyself.evaluation.calibration import (
+    FREE_FORM,
     METHODS,
     ClassMap,
     ConfidenceMap,
@@ -141,6 +142,14 @@ def test_a_step_is_learned_by_isotonic_regression() -> None:
     assert isinstance(found.calibration, ConfidenceMap)
     assert found.calibration.method == "isotonic"
     assert found.calibration.expected(np.array([0.5, 0.9])) == pytest.approx([0.1, 0.95], abs=0.03)
+
+
+def test_few_questions_are_not_given_a_free_form() -> None:
+    for number, among in ((FREE_FORM - 1, False), (FREE_FORM, True)):
+        confidence, outcome, group = judged(number, 1, 0.5, -1.0)
+        found = choose_calibration(np.stack([confidence, 1 - confidence], axis=1), outcome, group)
+        assert found is not None
+        assert ("isotonic" in found.losses) == among
 
 
 def test_folds_keep_groups_whole_and_one_group_cannot_be_crossed() -> None:
