@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from know_thyself import labeling, prompts
 from know_thyself.evaluation.bootstrap import mean_interval
-from know_thyself.evaluation.calibration import Calibration, choose_calibration
+from know_thyself.evaluation.calibration import Calibration, Fitted, choose_calibration
 from know_thyself.evaluation.metrics.scores import Floats, Scores
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.labeling import AbilityRule
@@ -66,10 +66,15 @@ def _judgment(read: dict[str, Any], mode: LabelMode) -> Judgment:
 
 def fit_calibration(examined: Sequence[Examined], mode: LabelMode) -> Calibration | None:
     """The map from what is said to p_correct, fitted on `examined`, the calibration questions; None without two groups."""
+    fitted = cross_fit(examined, mode)
+    return None if fitted is None else fitted.calibration
+
+
+def cross_fit(examined: Sequence[Examined], mode: LabelMode) -> Fitted | None:
+    """That map with what each candidate for it lost."""
     group = np.array([e.question.group for e in examined], dtype=np.str_)
     outcome = np.array([e.label.accuracy for e in examined], dtype=np.float64)
-    fitted = choose_calibration(_probabilities(examined, mode), outcome, group)
-    return None if fitted is None else fitted.calibration
+    return choose_calibration(_probabilities(examined, mode), outcome, group)
 
 
 def scores_of(examined: Sequence[Examined], mode: LabelMode, calibration: Calibration | None) -> Scores:

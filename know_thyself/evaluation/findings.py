@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from know_thyself.evaluation.bootstrap import mean_interval
-from know_thyself.evaluation.calibration import Calibration, ConfidenceMap, choose_calibration
+from know_thyself.evaluation.calibration import Calibration, ConfidenceMap, Fitted, choose_calibration
 from know_thyself.evaluation.ceiling import ceiling_of, fit_beta_binomial, goodness_of_fit
 from know_thyself.evaluation.metrics.calibration import ece
 from know_thyself.evaluation.metrics.discrimination import ranking_statistics
@@ -16,6 +16,16 @@ from know_thyself.evaluation.metrics.scores import Floats, Scores
 from know_thyself.evaluation.thresholds import GRID, TARGETS, Threshold, for_accuracy
 
 Facts = dict[str, Any]
+
+
+def beside_epochs(fitted: Fitted | None, learned: Scores, measured: Scores, seed: int = 0) -> Facts:
+    """The ceiling, the calibration `fitted`, the tuned decision and the thresholds of a judge, as summary.json names them."""
+    return {
+        "ceiling": ceiling_facts(measured, seed),
+        "calibration": calibration_facts(fitted, measured),
+        "decision": decision_facts(learned, measured, seed),
+        "thresholds": threshold_facts(None if fitted is None else fitted.calibration, learned, measured),
+    }
 
 
 def ceiling_facts(scores: Scores, seed: int = 0) -> Facts:
@@ -62,21 +72,21 @@ def _positive(scores: Scores, n: int) -> Floats:
     return holds
 
 
-def calibration_facts(calibration: Calibration | None, learned: Scores, measured: Scores, seed: int = 0) -> Facts:
-    """What `calibration` is, what each candidate lost cross-fitted on `learned`, and the ECE before and after on `measured`.
+def calibration_facts(fitted: Fitted | None, measured: Scores) -> Facts:
+    """Which calibration was chosen, what each candidate lost when it was, and the ECE before and after on `measured`.
 
     Before means the confidence as read, held against k/n.
     """
-    if calibration is None:
+    if fitted is None:
         return {"method": None, "ece_before": None, "ece_after": None, "reason": "no calibration questions"}
-    fitted = choose_calibration(learned.probabilities, learned.accuracy, learned.group, seed=seed)
+    calibration = fitted.calibration
     expected = calibration.forecast(measured.probabilities)
     return {
         "method": calibration.method,
         "id": calibration.id,
         "fitted_on": calibration.fitted_on,
         "n": calibration.n,
-        "losses": dict(fitted.losses) if fitted is not None else {},
+        "losses": dict(fitted.losses),
         "ece_before": ece(measured.confidence, measured.accuracy),
         "ece_after": ece(expected, measured.accuracy),
         "reason": "",

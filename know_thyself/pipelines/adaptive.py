@@ -20,8 +20,8 @@ from rich.console import Console
 from know_thyself import prompts
 from know_thyself.config import RunConfig
 from know_thyself.errors import ConfigError
-from know_thyself.evaluation.calibration import Calibration
-from know_thyself.evaluation.evidence import Examined, against_frozen, examples_worth_reading, fit_calibration, scores_of
+from know_thyself.evaluation.calibration import Calibration, Fitted
+from know_thyself.evaluation.evidence import Examined, against_frozen, cross_fit, examples_worth_reading, scores_of
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.report import Report, write_report
@@ -50,7 +50,7 @@ class Collected:
 class EpochResult:
     """One epoch: what was trained (nothing in epoch 0), the answers it is scored against, the judgments, and their worth.
 
-    `calibration` is fitted on this epoch's calibration questions, None where there are too few.
+    `fitted` is the calibration by this epoch's calibration questions, None where there are too few.
     """
 
     epoch: int
@@ -58,7 +58,7 @@ class EpochResult:
     collected: Collected
     judged: Result
     examined: Mapping[Split, Sequence[Examined]]
-    calibration: Calibration | None
+    fitted: Fitted | None
     scores: Mapping[str, Scores]
     facts: Mapping[str, Mapping[str, Any]]
 
@@ -177,8 +177,8 @@ def evaluate(
     mode, seed = bench.config.label_mode, bench.config.seed
     by_split = bench.collect(collected.graded, judged)
     before = bench.collect(frozen.graded, judged) if frozen else {}
-    calibration = fit_calibration(by_split[Split.CALIBRATION], mode)
-    scores, facts = measure(bench, by_split, calibration)
+    fitted = cross_fit(by_split[Split.CALIBRATION], mode)
+    scores, facts = measure(bench, by_split, None if fitted is None else fitted.calibration)
     for split, examined in before.items():
         added = against_frozen(by_split[split], examined, mode, seed)
         facts[split] |= {**added, "undefined": {**facts[split]["undefined"], **added["undefined"]}}
@@ -188,7 +188,7 @@ def evaluate(
         collected=collected,
         judged=judged,
         examined=by_split,
-        calibration=calibration,
+        fitted=fitted,
         scores=scores,
         facts=facts,
     )
@@ -225,7 +225,7 @@ def _chosen(epochs: Sequence[EpochResult]) -> Chosen:
     return Chosen(
         examined=best.examined,
         scores=best.scores,
-        calibration=best.calibration,
+        fitted=best.fitted,
         sampled=best.collected.sampled,
         untrained=epochs[0].examined,
     )
@@ -293,7 +293,7 @@ def _keep(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> None:
         event=rule_of(config).event(config.label_mode),
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),
-        calibration=best.calibration,
+        calibration=None if best.fitted is None else best.fitted.calibration,
         thresholds=tuple(found["thresholds"]),
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)

@@ -18,7 +18,7 @@ from know_thyself.evaluation import findings
 from know_thyself.evaluation.audit import Cost, Rival, audit, compare, run_baselines
 from know_thyself.evaluation.baselines import Material, Need, Study
 from know_thyself.evaluation.baselines.answers import agreement, semantic_entropy, stated_number
-from know_thyself.evaluation.calibration import Calibration
+from know_thyself.evaluation.calibration import Fitted
 from know_thyself.evaluation.evidence import Examined
 from know_thyself.evaluation.metrics.scores import Column, Floats, Scores
 from know_thyself.pipelines.bench import Bench, Result
@@ -40,7 +40,7 @@ class Chosen:
 
     examined: Mapping[Split, Sequence[Examined]]
     scores: Mapping[str, Scores]
-    calibration: Calibration | None
+    fitted: Fitted | None
     sampled: Result | None
     untrained: Mapping[Split, Sequence[Examined]]
 
@@ -49,12 +49,7 @@ def gather(bench: Bench, chosen: Chosen) -> dict[str, Any]:
     """What summary.json says beside its epochs. Reads the untrained model where `evidence.probe` asks for it."""
     seed = bench.config.seed
     learned, measured = chosen.scores[Split.CALIBRATION], chosen.scores[MEASURED]
-    found: dict[str, Any] = {
-        "ceiling": findings.ceiling_facts(measured, seed),
-        "calibration": findings.calibration_facts(chosen.calibration, learned, measured, seed),
-        "decision": findings.decision_facts(learned, measured, seed),
-        "thresholds": findings.threshold_facts(chosen.calibration, learned, measured),
-    }
+    found = findings.beside_epochs(chosen.fitted, learned, measured, seed)
     if bench.config.evidence.baselines:
         compared = compare(measured, _rivals(bench, chosen), seed=seed)
         found |= {"baselines": compared, "audit": audit(compared)}

@@ -54,10 +54,7 @@ def evaluate_files(config: RunConfig, scores: Path, labels: Path, console: Conso
         "seed": config.seed,
         "best_epoch": 0,
         "epochs": [{"epoch": 0, "validation": summarize(measured, dropped["labelled, but not scored"], seed=config.seed)}],
-        "ceiling": findings.ceiling_facts(measured, config.seed),
-        "calibration": findings.calibration_facts(calibration, learned, measured, config.seed),
-        "decision": findings.decision_facts(learned, measured, config.seed),
-        "thresholds": findings.threshold_facts(calibration, learned, measured),
+        **findings.beside_epochs(fitted, learned, measured, config.seed),
     }
     return _write(config, content, measured, dropped, console)
 

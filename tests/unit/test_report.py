@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from know_thyself.evaluation.audit import Cost, Rival, audit, compare
-from know_thyself.evaluation.calibration import fit_method
+from know_thyself.evaluation.calibration import Fitted, fit_method
 from know_thyself.evaluation.findings import calibration_facts, ceiling_facts, threshold_facts
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
@@ -225,11 +225,13 @@ def test_the_same_report_gives_the_same_bytes(tmp_path: Path, improved: str) -> 
 def test_the_page_tells_what_may_be_promised_and_what_the_judge_is_held_against() -> None:
     report = make_report(0.1, 0.7)
     learned, measured = make_scores(0.6, 400), report.scores[1]["validation"]
+    platt = fit_method("platt", learned.confidence, learned.accuracy)
+    fitted = Fitted(calibration=platt, losses={"platt": 0.5}, crossfitted=platt.expected(learned.confidence))
     rival = Rival(scores=np.random.default_rng(0).random(200), cost=Cost(tokens=3.0, relative_latency=2.5))
     compared = compare(measured, {"text-logistic": rival, "p-true": Rival(scores=None, cost=Cost(), reason="not read")})
     found: dict[str, Any] = {
         "ceiling": ceiling_facts(measured),
-        "calibration": calibration_facts(fit_method("platt", learned.confidence, learned.accuracy), learned, measured),
+        "calibration": calibration_facts(fitted, measured),
         "thresholds": threshold_facts(None, learned, measured),
         "baselines": compared,
         "audit": audit(compared),
