@@ -243,6 +243,8 @@ class EvidenceConfig(Section):
     """Measure the baselines beside the judge; without them nothing is said of what the question alone reveals."""
     probe: bool = True
     """Read the untrained model itself for baselines: hidden states, its greedy answer, what it says of that answer."""
+    batch_size: int = Field(default=64, ge=1)
+    """Questions read at once."""
     layers: int = Field(default=8, ge=1)
     """Layers that the linear probe may choose from at most, evenly spaced, the last among them."""
     questions: int = Field(default=4000, ge=1)

@@ -184,7 +184,7 @@ def _probed(bench: Bench, asked: Mapping[Split, Sequence[Examined]]) -> dict[str
     folder, total = bench.experiment.stage("probe", probe.settings(), [chosen.done]), chosen.done.num_out
     if folder.done() is None:
         pool = probing.ProbePool(
-            workers=engine.actors_max, cores=bench.cores, batch_size=engine.batch_size, block_rows=engine.block_rows
+            workers=engine.actors_max, cores=bench.cores, batch_size=config.evidence.batch_size, block_rows=engine.block_rows
         )
         title = "reading the untrained model for the baselines"
         with watch(bench.console, title, "questions", lambda: Position(rows_committed(folder), total)):

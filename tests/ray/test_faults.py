@@ -23,7 +23,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_world: Path, questions: Path) -> Run:
-    """A run of one epoch; its batches are small, so that there are many steps to be killed between."""
+    """A run of one epoch; its batches are of one example, so that training takes seconds that a kill can fall into."""
     run = Run(
         tmp_path_factory.mktemp("undisturbed"),
         small_world / "model",
@@ -31,7 +31,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_world: Path, que
         "--train.epochs",
         "1",
         "--train.batch-size",
-        "8",
+        "1",
     )
     run.finish()
     return run
@@ -83,7 +83,7 @@ def test_training_goes_on_inside_an_epoch_without_its_driver_and_without_its_wor
     assert not list(run.path.glob("stages/train-*/_DONE.json"))
 
     run.finish_without_worker(lambda: run.steps_kept() >= kept + 2)
-    begun = [int(line.rpartition(" ")[2]) for line in run.training_log().read_text().splitlines() if "begins after" in line]
+    begun = [int(line.rpartition(" ")[2]) for line in run.training_logs()[-1].read_text().splitlines() if "begins after" in line]
     assert len(begun) == 2, "the worker was not started again"
     assert begun[0] >= kept
     assert begun[1] >= kept + 2
