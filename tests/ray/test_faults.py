@@ -83,7 +83,8 @@ def test_training_goes_on_inside_an_epoch_without_its_driver_and_without_its_wor
     assert not list(run.path.glob("stages/train-*/_DONE.json"))
 
     run.finish_without_worker(lambda: run.steps_kept() >= kept + 2)
-    begun = [int(line.rpartition(" ")[2]) for line in run.training_logs()[-1].read_text().splitlines() if "begins after" in line]
+    lines = run.training_logs()[-1].read_text().splitlines()
+    begun = [int(line.rpartition(" ")[2]) for line in lines if "begins after" in line]
     assert len(begun) == 2, "the worker was not started again"
     assert begun[0] >= kept
     assert begun[1] >= kept + 2
