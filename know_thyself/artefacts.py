@@ -29,6 +29,10 @@ NOT_PLAIN = (
     "use_bdlora",
 )
 """Settings of PEFT that, where they are set, make more of an adapter than two factors beside each linear layer."""
+LARGEST_RANK = 512
+"""What vLLM loads at most."""
+PEFT_RANK = 8
+"""What PEFT takes where its settings name no rank."""
 
 
 def weights_fault(folder: Path, one: str, index: str) -> str | None:
@@ -64,7 +68,25 @@ def adapter_fault(folder: Path) -> str | None:
     for name, value in set_to.items():
         told = f"has {name}={value!r:.60} in {ADAPTER_CONFIG}, and engines load plain LoRA on linear layers alone"
         return f"{told}: train one without it"
+    if _rank(settings) is None:
+        return (
+            f"has ranks in {ADAPTER_CONFIG} that are not 1 to {LARGEST_RANK}, all that engines load: train one of such a rank"
+        )
     return weights_fault(folder, "adapter_model.safetensors", "adapter_model.safetensors.index.json")
+
+
+def adapter_rank(folder: Path) -> int:
+    """The largest rank that the adapter in `folder`, which is without fault, has in any layer."""
+    rank = _rank(json.loads((folder / ADAPTER_CONFIG).read_bytes()))
+    if rank is None:
+        raise ValueError(f"{folder} has a fault: see adapter_fault")
+    return rank
+
+
+def _rank(settings: dict[str, Any]) -> int | None:
+    pattern = settings.get("rank_pattern") or {}
+    ranks = [settings.get("r", PEFT_RANK), *(pattern.values() if isinstance(pattern, dict) else [None])]
+    return max(ranks) if all(isinstance(rank, int) and 1 <= rank <= LARGEST_RANK for rank in ranks) else None
 
 
 def _header_fault(path: Path) -> str | None:

@@ -26,6 +26,7 @@ def ask(
     name: Name,
     question: Annotated[str, typer.Argument(help="the question")],
     answer: Annotated[bool, typer.Option("--answer", help="let the model answer as well")] = False,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run code that comes with the model")] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Ask the judge of an experiment whether its model can answer a question."""
@@ -37,7 +38,7 @@ def ask(
     with streams_to(experiment.path / "logs" / "ask.log"):
         from know_thyself.client.local import LocalJudge
 
-        with LocalJudge(experiment.judge) as judge:
+        with LocalJudge(experiment.judge, trust_remote_code=trust_remote_code) as judge:
             opinion = judge.judge([question])[0]
             reply = judge.answer([question])[0] if answer else None
     if opinion.p_correct is None:

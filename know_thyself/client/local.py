@@ -37,19 +37,19 @@ class Opinion:
 class LocalJudge:
     """The judge of a folder, on an engine of this process; a context manager, as merged weights live in a temporary folder."""
 
-    def __init__(self, folder: Path, engine: EngineConfig | None = None) -> None:
+    def __init__(self, folder: Path, engine: EngineConfig | None = None, trust_remote_code: bool = False) -> None:
         """Verify the judge in `folder`, its base and its chat template, then start the engine.
 
-        Raises `JudgeError`, `ConfigError` or `EngineError`.
+        `trust_remote_code` lets code run that comes with the base. Raises `JudgeError`, `ConfigError` or `EngineError`.
         """
         settings = engine or EngineConfig()
         self.card: JudgeCard = read_judge(folder)
-        base = resolve_model(self.card.base, None)
+        base = resolve_model(self.card.base, None, trust_remote_code)
         check_base(self.card, base)
-        check_encoding(self.card, ChatTokenizer(base.name, prefill=self.card.prefill).digest)
+        check_encoding(self.card, ChatTokenizer(base.name, trust_remote_code, self.card.prefill).digest)
         self._scratch = tempfile.TemporaryDirectory(prefix="know-thyself-")
         self._answerer = ModelRef(name=str(folder / MODEL) if (folder / MODEL).is_dir() else base.name)
-        self._judge = self._merged(base, folder / ADAPTER)
+        self._judge = self._merged(base, folder / ADAPTER, trust_remote_code)
         spec = EngineSpec(
             base=base.name,
             device="cpu",
@@ -57,6 +57,7 @@ class LocalJudge:
             max_model_len=settings.max_model_len,
             cache_gib=settings.cache_gib,
             cores=os.cpu_count() or 1,
+            trust_remote_code=trust_remote_code,
             prefill=self.card.prefill,
         )
         self._engine = load_engine_factory(settings.backend)(spec)
@@ -67,11 +68,11 @@ class LocalJudge:
     def __exit__(self, *_: object) -> None:
         self._scratch.cleanup()
 
-    def _merged(self, base: ModelRef, adapter: Path) -> ModelRef:
+    def _merged(self, base: ModelRef, adapter: Path, trust_remote_code: bool) -> ModelRef:
         if not adapter.is_dir():
             return self._answerer
         out = Path(self._scratch.name) / "model"
-        merge_adapter(Path(base.name), adapter, out)
+        merge_adapter(Path(base.name), adapter, out, trust_remote_code)
         return ModelRef(name=str(out))
 
     def judge(self, texts: Sequence[str]) -> list[Opinion]:

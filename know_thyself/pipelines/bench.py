@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from know_thyself.artefacts import adapter_rank
 from know_thyself.compute.session import check_cpus, check_workers, cluster_device, node_cores, ray_session
 from know_thyself.compute.tables import rows_committed, write_part
 from know_thyself.config import RunConfig
@@ -138,7 +139,7 @@ class Bench:
             return result
         check_may_run(config, folder, epoch=epoch, samples=answerer is not None)
         pool = examining.Pool(
-            engine=self.engine_spec(),
+            engine=self.engine_spec(judge),
             least=config.engine.actors_min,
             most=config.engine.actors_max,
             batch_size=config.engine.batch_size,
@@ -149,9 +150,10 @@ class Bench:
             done = examining.examine(folder, questions.folder, total, task, pool, self.experiment.logs)
         return Result(folder, done)
 
-    def engine_spec(self) -> EngineSpec:
-        """What the engines of this experiment are started with."""
+    def engine_spec(self, judge: ModelRef | None = None) -> EngineSpec:
+        """What the engines of this experiment are started with; those that load the adapter of `judge` make room for it."""
         engine = self.config.engine
+        rank = adapter_rank(Path(judge.adapter)) if judge and judge.adapter else self.config.train.lora.r
         return EngineSpec(
             base=self.base.name,
             device=self.device,
@@ -159,7 +161,7 @@ class Bench:
             max_model_len=engine.max_model_len,
             cache_gib=engine.cache_gib,
             gpu_memory=engine.gpu_memory,
-            max_lora_rank=self.config.train.lora.r,
+            max_lora_rank=rank,
             cores=self.cores,
             trust_remote_code=self.config.trust_remote_code,
             prefill=self.config.chat.prefill,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from know_thyself.artefacts import ADAPTER_CONFIG, adapter_fault, code_fault, weights_fault
+from know_thyself.artefacts import ADAPTER_CONFIG, adapter_fault, adapter_rank, code_fault, weights_fault
 from know_thyself.errors import ConfigError
 from know_thyself.models import resolve_model
 
@@ -129,6 +129,20 @@ def test_settings_that_cannot_be_read_are_refused(content: bytes, model: Path, a
     (adapter / ADAPTER_CONFIG).write_bytes(content)
     assert "config.json" in str(code_fault(model))
     assert ADAPTER_CONFIG in str(adapter_fault(adapter))
+
+
+@pytest.mark.parametrize(
+    "ranks", [{"r": 513}, {"r": 0}, {"r": "8"}, {"r": None}, {"rank_pattern": {"q_proj": 1024}}, {"rank_pattern": [9]}]
+)
+def test_an_adapter_of_a_rank_that_no_engine_loads_is_refused(ranks: dict[str, Any], adapter: Path) -> None:
+    (adapter / ADAPTER_CONFIG).write_text(json.dumps({**PLAIN, **ranks}))
+    assert "has ranks in adapter_config.json that are not 1 to 512" in str(adapter_fault(adapter))
+
+
+def test_an_adapter_needs_the_room_of_its_largest_rank(adapter: Path) -> None:
+    assert adapter_rank(adapter) == 8
+    (adapter / ADAPTER_CONFIG).write_text(json.dumps({**PLAIN, "rank_pattern": {"layers.0.q_proj": 64}}))
+    assert (adapter_fault(adapter), adapter_rank(adapter)) == (None, 64)
 
 
 NOT_PLAIN = {
