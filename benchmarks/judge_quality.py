@@ -38,7 +38,8 @@ def main() -> None:
     console = own_console()
     found = [_measure(load_config([*flags, "--seed", str(seed)], "judge_quality"), console) for seed in arguments.seeds]
     print(HEADER, "|---" * HEADER.count(" | ") + "|---|", *map(_row, found), sep="\n")
-    print(f"mean AUROC of the trained judges: {statistics.mean(_chosen(summary)['auroc'] for summary in found):.4f}")
+    mean = statistics.mean(_validation(summary, summary["best_epoch"])["auroc"] for summary in found)
+    print(f"mean AUROC of the trained judges: {mean:.4f}")
 
 
 def _measure(config: RunConfig, console: Console) -> Mapping[str, Any]:
@@ -47,21 +48,21 @@ def _measure(config: RunConfig, console: Console) -> Mapping[str, Any]:
     return summary
 
 
-def _chosen(summary: Mapping[str, Any], epoch: int | None = None) -> Mapping[str, Any]:
-    """The numbers on validation of `epoch`, of the chosen one where none is given."""
-    wanted = summary["best_epoch"] if epoch is None else epoch
-    facts: Mapping[str, Any] = next(row for row in summary["epochs"] if row["epoch"] == wanted)[Split.VALIDATION]
+def _validation(summary: Mapping[str, Any], epoch: int) -> Mapping[str, Any]:
+    """The numbers of `epoch` on validation."""
+    facts: Mapping[str, Any] = next(row for row in summary["epochs"] if row["epoch"] == epoch)[Split.VALIDATION]
     return facts
 
 
 def _row(summary: Mapping[str, Any]) -> str:
-    trained, probe = _chosen(summary), summary.get("baselines", {}).get("linear-probe", {})
+    trained = _validation(summary, summary["best_epoch"])
+    probe = summary.get("baselines", {}).get("linear-probe", {})
     calibration = summary["calibration"]
     promise = next(row for row in summary["thresholds"] if row["target_accuracy"] == PROMISED)
     cells = [
         str(summary["seed"]),
         str(summary["best_epoch"]),
-        _number(_chosen(summary, 0), "auroc"),
+        _number(_validation(summary, 0), "auroc"),
         _number(trained, "auroc"),
         _number(probe, "auroc"),
         _number(summary["ceiling"], "fraction"),
