@@ -18,6 +18,15 @@ ROOT = Path(__file__).parents[2]
 FAKE = "know_thyself.testing:FakeEngine"
 
 
+def wait_until(reached: Callable[[], bool], told: str, process: subprocess.Popen[str] | None = None) -> None:
+    """Wait until `reached`, five minutes at most, while `process` runs; `told` is what a test says that waited in vain."""
+    deadline = time.monotonic() + 300
+    while not reached():
+        assert process is None or process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, told
+        time.sleep(0.02)
+
+
 class Run:
     """One way to run the main job on the fake engine: its settings, and where its experiment is."""
 
@@ -57,26 +66,17 @@ class Run:
         """Start the job and send its driver SIGKILL as soon as `reached`; Ray's own processes follow it by themselves."""
         process = self.start(**environment)
         try:
-            deadline = time.monotonic() + 300
-            while not reached():
-                assert process.poll() is None, process.communicate()[0]
-                assert time.monotonic() < deadline, "the point to kill at was never reached"
-                time.sleep(0.05)
+            wait_until(reached, "the point to kill at was never reached", process)
         finally:
             process.send_signal(signal.SIGKILL)
             process.communicate(timeout=60)
-        while self.training_worker() is not None:  # it outlives its driver by a moment, and takes steps in it
-            assert time.monotonic() < deadline, "the training worker outlived its driver"
-            time.sleep(0.05)
+        # The training worker outlives its driver by a moment, and takes steps in it.
+        wait_until(lambda: self.training_worker() is None, "the training worker outlived its driver")
 
     def finish_without_worker(self, reached: Callable[[], bool]) -> str:
         """Run the job to its end, its training worker killed as soon as `reached`; what it printed. It must succeed."""
         process = self.start()
-        deadline = time.monotonic() + 300
-        while not reached():
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "the point to kill at was never reached"
-            time.sleep(0.02)
+        wait_until(reached, "the point to kill at was never reached", process)
         worker = self.training_worker()
         assert worker is not None, "no process prints to the training log"
         os.kill(worker, signal.SIGKILL)
