@@ -17,15 +17,20 @@ from know_thyself.errors import KnowThyselfError
 FAILED, INTERRUPTED = 1, 130
 
 
-def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
-    """Run `work` on the settings that the command line asks for; exit 0, 2 on bad input, 1 on failure, 130 when stopped."""
+def launch(job: str, work: Callable[[RunConfig], None], *, study: bool = False) -> NoReturn:
+    """Run `work` on the settings that the command line asks for; exit 0, 2 on bad input, 1 on failure, 130 when stopped.
+
+    A `study` has flags of its own, and an experiment of its own.
+    """
     signal.signal(signal.SIGTERM, _stop)
     prepare_environment()
     program = f"python -m jobs.{job}"
     try:
-        config = load_config(translate(sys.argv[1:]), program)
-        from know_thyself.experiment import experiments_root
+        config = load_config(translate(sys.argv[1:], study=study), program)
+        from know_thyself.experiment import experiments_root, study_name
 
+        if study:
+            config = config.model_copy(update={"name": study_name(config)})
         experiments_root(config)  # a root that cannot be used is refused before anything heavy loads
         if config.dry_run:
             from know_thyself.cost import dry_run

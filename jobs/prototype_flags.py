@@ -34,35 +34,48 @@ FLAGS: Mapping[str, str] = {
 }
 """A flag of the prototype as flags of ours. Without a {field}, it takes no value. `--resume` is what every job does anyway."""
 
-REFUSED: Mapping[str, str] = {
-    "--phase": "it chose a phase of the three-phase pipeline, which is no part of this job: leave it out",
-    "--knowledge_epochs": "it belongs to the three-phase pipeline, which is no part of this job: leave it out",
+STUDY_FLAGS: Mapping[str, str] = {
+    "--lr": "--train.learning-rate {value} --study.learning-rate {value}",
+    "--batch_size": "--train.batch-size {value} --study.batch-size {value}",
+    "--train_batch": "--train.batch-size {value} --study.batch-size {value}",
+    "--lora_r": "--train.lora.r {value} --study.lora.r {value}",
+    "--lora_alpha": "--train.lora.alpha {value} --study.lora.alpha {value}",
+    "--knowledge_epochs": "--study.rounds {value} --study.passes 1",
 }
-"""Flags of the prototype that cannot be honoured, each with its remedy."""
+"""What a flag means to the three-phase job where that is something else: it trains knowledge as well."""
+
+REFUSED: Mapping[str, str] = {
+    "--phase": "it chooses a phase of the three-phase pipeline: leave it out, or run jobs.three_phase",
+    "--knowledge_epochs": "it belongs to the three-phase pipeline: leave it out, or run jobs.three_phase",
+}
+"""Flags that only the three-phase job honours, each with its remedy."""
 
 GPUS = "--num_gpus"
 FIELD = re.compile(r"{(\w+)}")
 
 
-def translate(arguments: Sequence[str]) -> list[str]:
+def translate(arguments: Sequence[str], *, study: bool = False) -> list[str]:
     """`arguments` with the prototype's flags, spelled with underscores or dashes, replaced by ours; the rest as it is.
+
+    `study` tells that they are the three-phase job's.
 
     Raises `ConfigError` for a flag that cannot be honoured, and for a value that cannot be translated.
     """
+    flags, refused = ({**FLAGS, **STUDY_FLAGS}, {}) if study else (FLAGS, REFUSED)
     words = list(arguments)
     translated = []
     while words:
         word = words.pop(0)
         flag, equals, value = _split(word)
-        if flag in REFUSED:
-            raise ConfigError(f"{word}: {REFUSED[flag]}")
-        if flag not in FLAGS:
+        if flag in refused:
+            raise ConfigError(f"{word}: {refused[flag]}")
+        if flag not in flags:
             translated.append(word)
-        elif not FIELD.search(FLAGS[flag]):
-            translated += _switch(flag, equals + value)
+        elif not FIELD.search(flags[flag]):
+            translated += _switch(flag, equals + value, flags[flag])
         else:
             given = value if equals else words.pop(0) if words else None
-            translated += _filled(flag, given, arguments)
+            translated += _filled(flag, given, flags[flag], arguments)
     return translated
 
 
@@ -72,16 +85,16 @@ def _split(word: str) -> tuple[str, str, str]:
     return (f"--{flag[2:].replace('-', '_')}" if flag.startswith("--") else flag), equals, value
 
 
-def _switch(flag: str, value: str) -> list[str]:
+def _switch(flag: str, value: str, ours: str) -> list[str]:
     if value:
         raise ConfigError(f"{flag}{value}: {flag} takes no value: leave {value} out")
-    return FLAGS[flag].split()
+    return ours.split()
 
 
-def _filled(flag: str, value: str | None, arguments: Sequence[str]) -> list[str]:
+def _filled(flag: str, value: str | None, ours: str, arguments: Sequence[str]) -> list[str]:
     if value is None or value.startswith("--"):
         raise ConfigError(f"{flag} has no value: write {flag} VALUE")
-    return [FIELD.sub(lambda field: FILL[field[1]](flag, value, arguments), word) for word in FLAGS[flag].split()]
+    return [FIELD.sub(lambda field: FILL[field[1]](flag, value, arguments), word) for word in ours.split()]
 
 
 def _over_all_gpus(flag: str, value: str, arguments: Sequence[str]) -> str:

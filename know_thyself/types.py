@@ -62,6 +62,19 @@ class Split(StrEnum):
     VALIDATION = "validation"
 
 
+class Pool(StrEnum):
+    """The part that a question has in the three-phase study; groups are in one pool alone.
+
+    `JUDGED_TAUGHT`: taught, and in both judges' training. `TAUGHT_HELD_OUT`: taught, and in no judge's training.
+    `JUDGED_NOT_TAUGHT`: the judges' dev questions, never taught. `NEVER_SEEN`: validation, met by nothing that is trained.
+    """
+
+    JUDGED_TAUGHT = "judged_taught"
+    TAUGHT_HELD_OUT = "taught_held_out"
+    JUDGED_NOT_TAUGHT = "judged_not_taught"
+    NEVER_SEEN = "never_seen"
+
+
 @cache
 def _decoders(record: type) -> dict[str, Any]:
     """For each field of `record` that a table cannot hold as it is, the callable that rebuilds it."""

@@ -7,20 +7,18 @@ are errors everywhere.
 from __future__ import annotations
 
 from know_thyself.config.loading import load_config, preset_path
-from know_thyself.config.tree import (
-    HUB_ID,
-    LATEST,
-    NAME_PATTERN,
-    WORLD,
+from know_thyself.config.sections import (
     ChatConfig,
     ColumnsConfig,
     DataConfig,
     EngineConfig,
     LabelConfig,
-    RunConfig,
+    LoraConfig,
     SamplingConfig,
+    StudyConfig,
     TrainConfig,
 )
+from know_thyself.config.tree import HUB_ID, LATEST, NAME_PATTERN, WORLD, RunConfig
 
 __all__ = [
     "HUB_ID",
@@ -32,8 +30,10 @@ __all__ = [
     "DataConfig",
     "EngineConfig",
     "LabelConfig",
+    "LoraConfig",
     "RunConfig",
     "SamplingConfig",
+    "StudyConfig",
     "TrainConfig",
     "load_config",
     "preset_path",

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from know_thyself.config.tree import ENV_PREFIX, RunConfig, Section
+from know_thyself.config.sections import Section
+from know_thyself.config.tree import ENV_PREFIX, RunConfig
 from know_thyself.errors import ConfigError
 
 ROOT_VARIABLE = "KT_EXPERIMENTS"

@@ -94,7 +94,10 @@ class ChatTokenizer:
         """The token with which the assistant ends its turn. Raises `ConfigError` when the template sets none."""
         end = next((number for number in self._ends() if number is not None), None)
         if end is None:
-            raise ConfigError("the chat template ends a reply with no special token: use --train.loss verdict")
+            raise ConfigError(
+                "the chat template ends a reply with no special token, so that none can be taught: use another model, or for "
+                "a judge --train.loss verdict"
+            )
         return end
 
     def _opening(self) -> str:

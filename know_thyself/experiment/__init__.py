@@ -5,6 +5,8 @@
       stages/<stage>-<digest>/  one folder per stage and settings: parts, then `_DONE.json`, written last
       epochs.json               which stages belong to which epoch
       summary.json report.html judge/
+      phase1_judgment/          of a study: the same of its first phase, before anything was taught
+      study.json                of a study: both judges, and what was learned and lost between them
       logs/attempt_<n>/         what each launch said
 
 A stage's folder is named by what decides its content (its settings and its parents' content), so stale results cannot look
@@ -38,6 +40,7 @@ __all__ = [
     "experiments_root",
     "find_experiment",
     "storing",
+    "study_name",
     "versions",
     "write_experiment",
     "write_whole",
@@ -46,7 +49,8 @@ __all__ = [
 LONGEST_STEM = 18
 """With it, automatic names stay within `NAME_PATTERN`."""
 NOT_RESULTS = (
-    "preset name experiments_root address dry_run skip_collect start_epoch judge allow_stale push_to_hub examples scores labels"
+    "preset name experiments_root address dry_run skip_collect start_epoch phase judge allow_stale push_to_hub examples scores "
+    "labels"
 )
 UNNAMED_SETTINGS = {
     **dict.fromkeys(NOT_RESULTS.split(), True),
@@ -55,14 +59,20 @@ UNNAMED_SETTINGS = {
     "evidence": True,
 }
 """Settings that change no result, and so are no part of an experiment's automatic name."""
+STUDY = "study"
+"""The section of settings that decides a study alone, and the word for it in an automatic name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One experiment's folder. `attempt` numbers the launches, 0 for a mere look."""
+    """One experiment's folder. `attempt` numbers the launches, 0 for a mere look.
+
+    `part` is the folder below it that holds the results of a part of it; empty for those of the whole.
+    """
 
     path: Path
     attempt: int = 0
+    part: str = ""
 
     @property
     def name(self) -> str:
@@ -77,22 +87,27 @@ class Experiment:
     @property
     def judge(self) -> Path:
         """The chosen judge's folder."""
-        return self.path / "judge"
+        return self.path / self.part / "judge"
 
     @property
     def summary(self) -> Path:
         """The summary of all epochs."""
-        return self.path / "summary.json"
+        return self.path / self.part / "summary.json"
 
     @property
     def epochs(self) -> Path:
         """The index of the stages of each epoch: see `know_thyself.experiment.epochs`."""
-        return self.path / "epochs.json"
+        return self.path / self.part / "epochs.json"
 
     @property
     def report(self) -> Path:
         """The HTML report."""
-        return self.path / "report.html"
+        return self.path / self.part / "report.html"
+
+    @property
+    def study(self) -> Path:
+        """What a study found: see `know_thyself.pipelines.three_phase`."""
+        return self.path / "study.json"
 
     def stage(self, stage: str, settings: Mapping[str, Any], parents: Sequence[StageDone] = ()) -> StageFolder:
         """The folder of `stage` under `settings` (all that decides its content) on what `parents` committed."""
@@ -104,14 +119,20 @@ class Experiment:
 
 def experiment_name(config: RunConfig) -> str:
     """The name given, or `<model>_<dataset>_<mode>_<tuning>_<digest>`; no time in it, so the same command resumes."""
-    if config.name:
-        return config.name
-    settings = config.model_dump(mode="json", exclude=UNNAMED_SETTINGS)  # type: ignore[arg-type]
+    return config.name or _name(config, [str(config.label_mode), config.tuning], {**UNNAMED_SETTINGS, STUDY: True})
+
+
+def study_name(config: RunConfig) -> str:
+    """The same for a study, `<model>_<dataset>_study_<tuning>_<digest>`: it has questions of its own, so also a folder."""
+    return config.name or _name(config, [STUDY, config.tuning], UNNAMED_SETTINGS)
+
+
+def _name(config: RunConfig, words: Sequence[str], unnamed: Mapping[str, Any]) -> str:
+    settings = config.model_dump(mode="json", exclude=dict(unnamed))
     override = config.train.deepspeed
     if override is not None and override.is_file():
         settings["train"]["deepspeed"] = digest_file(override)
-    stems = [_stem(config.model), _stem(config.dataset), str(config.label_mode), config.tuning, digest_json(settings)[:8]]
-    return "_".join(stems)
+    return "_".join([_stem(config.model), _stem(config.dataset), *words, digest_json(settings)[:8]])
 
 
 def _stem(name: str) -> str:

@@ -26,6 +26,8 @@ class Lesson:
     folder: str
     parent: str | None
     """Folder of the epoch before, whose state is gone on from."""
+    teaches: Literal["judgment", "knowledge"] = "judgment"
+    """To judge questions, or to answer them."""
     config: TrainConfig
     tuning: Literal["lora", "full"]
     style: PromptStyle
@@ -50,6 +52,7 @@ class Lesson:
         indifferent = INDIFFERENT | (set() if self.has_dropout else SPREAD) | ({"lora"} if self.tuning == "full" else set())
         return {
             "prompt_version": prompts.PROMPT_VERSION,
+            "teaches": self.teaches,
             "tuning": self.tuning,
             "style": str(self.style),
             "mode": str(self.mode),

@@ -18,7 +18,7 @@ from know_thyself.experiment.writing import storing
 from know_thyself.learning.checkpoints import checkpoint_folder, newest, seal, step_of
 from know_thyself.learning.examples import Examples
 from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, STATE, Lesson
-from know_thyself.learning.objectives import judge_example, judge_objective
+from know_thyself.learning.objectives import example_of, objective_of
 from know_thyself.learning.partition import deepspeed_session, start_engine
 from know_thyself.learning.schedule import order, rate, share_of
 from know_thyself.learning.state import read_state, write_state
@@ -41,7 +41,7 @@ def learn_on(lessons: Sequence[Lesson]) -> None:
     chat = ChatTokenizer(first.base, first.trust_remote_code, first.prefill)
     with deepspeed_session(first) as settings:
         tuning = open_tuning(first)
-        engine = start_engine(judge_objective(first, chat, tuning.causal), first, settings)
+        engine = start_engine(objective_of(first, chat, tuning.causal), first, settings)
         step, steps = _resume(engine, first)
         for lesson in lessons:
             steps = _take_steps(engine, _read_examples(lesson, chat), lesson, step, steps)
@@ -55,7 +55,7 @@ def learn_on(lessons: Sequence[Lesson]) -> None:
 
 def _read_examples(lesson: Lesson, chat: ChatTokenizer) -> Examples:
     rows = pq.read_table(Path(lesson.folder) / EXAMPLES).to_pylist()
-    return Examples([judge_example(lesson, chat, row) for row in rows])
+    return Examples([example_of(lesson, chat, row) for row in rows])
 
 
 def _take_steps(engine: Any, examples: Examples, lesson: Lesson, step: int, steps: int) -> int:

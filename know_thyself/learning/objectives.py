@@ -76,15 +76,20 @@ class TokensObjective(Objective):
         return losses.sum(dim=-1) / is_taught.sum(dim=-1)
 
 
-def judge_objective(lesson: Lesson, chat: ChatTokenizer, causal: torch.nn.Module) -> Objective:
-    """The objective that trains the judgment as `train.loss` says."""
-    if lesson.config.loss == "sequence":
+def objective_of(lesson: Lesson, chat: ChatTokenizer, causal: torch.nn.Module) -> Objective:
+    """The objective that teaches what `lesson` teaches: answers, or verdicts as `train.loss` says."""
+    if lesson.teaches == "knowledge" or lesson.config.loss == "sequence":
         return TokensObjective(causal)
     return VerdictObjective(causal, chat.word_tokens(_words(lesson)))
 
 
-def judge_example(lesson: Lesson, chat: ChatTokenizer, row: Mapping[str, Any]) -> Example:
-    """The example that `row` (a question with its target per verdict word and weight) is for that objective.
+def example_of(lesson: Lesson, chat: ChatTokenizer, row: Mapping[str, Any]) -> Example:
+    """The example that `row`, a question with what is taught of it and a weight, is for that objective."""
+    return TEACHING[lesson.teaches](lesson, chat, row)
+
+
+def _judgment(lesson: Lesson, chat: ChatTokenizer, row: Mapping[str, Any]) -> Example:
+    """The judge prompt with a `target` per verdict word.
 
     For the sequence: prompt, the likeliest verdict's word, end of turn, taught from the second token on as the prototype did.
     """
@@ -94,6 +99,15 @@ def judge_example(lesson: Lesson, chat: ChatTokenizer, row: Mapping[str, Any]) -
         return Example(tokens=prompt, target=target, weight=row["weight"])
     word = _words(lesson)[max(range(len(target)), key=lambda i: target[i])]
     return Example(tokens=[*prompt, *chat.spoken(word), chat.turn_end()], target=1, weight=row["weight"])
+
+
+def _knowledge(lesson: Lesson, chat: ChatTokenizer, row: Mapping[str, Any]) -> Example:
+    """The answer prompt, the `reply` and the end of the turn; the reply and the end are taught."""
+    prompt = chat.encode(prompts.answer_messages(Question.from_row(row)))
+    return Example(tokens=[*prompt, *chat.spoken(row["reply"]), chat.turn_end()], target=len(prompt), weight=row["weight"])
+
+
+TEACHING = {"judgment": _judgment, "knowledge": _knowledge}
 
 
 def _words(lesson: Lesson) -> list[str]:

@@ -15,7 +15,7 @@ from know_thyself.evaluation.findings import refitted_facts
 from know_thyself.experiment import write_whole
 from know_thyself.judge import ADAPTER, MODEL
 from know_thyself.models import resolve_model
-from know_thyself.pipelines import adaptive
+from know_thyself.pipelines import rounds
 from know_thyself.pipelines.bench import Bench
 from know_thyself.pipelines.judges import FoundJudge
 from know_thyself.pipelines.table import evaluation_table
@@ -28,12 +28,12 @@ EVALUATION, JUDGED_BY = "evaluation.json", "judged_by.json"
 
 def sample(bench: Bench) -> Path:
     """The base's answers to every question, unless logs tell of them, and its untrained judgment; the folder of the table."""
-    return adaptive.examine_first(bench, bench.put_questions()).folder.path
+    return rounds.examine_first(bench, bench.put_questions()).folder.path
 
 
 def label(bench: Bench) -> Path:
     """Grade those answers and say what they show; the folder of the grades."""
-    result = adaptive.untrained(bench, bench.put_questions())
+    result = rounds.untrained(bench, bench.put_questions())
     for split, examined in result.examined.items():
         counts = Counter(e.label.ability for e in examined)
         shares = ", ".join(f"{ability} {counts[ability] / max(1, len(examined)):.1%}" for ability in Ability)
@@ -55,10 +55,10 @@ def train(bench: Bench) -> Path:
         )
     bench.check_workers()
     questions = bench.put_questions()
-    epochs = [adaptive.untrained(bench, questions)]
+    epochs = [rounds.untrained(bench, questions)]
     while len(epochs) < config.start_epoch:
-        epochs.append(adaptive.next_epoch(bench, questions, epochs))
-    return adaptive.train_next(bench, questions, epochs).folder.path
+        epochs.append(rounds.next_epoch(bench, questions, epochs))
+    return rounds.train_next(bench, questions, epochs).folder.path
 
 
 def merge(bench: Bench, found: FoundJudge) -> Path:
@@ -83,9 +83,9 @@ def evaluate(bench: Bench, found: FoundJudge) -> Path:
     questions (`REFITTED_ON`, of their calibration split) would come to: the price of coming to questions of another kind.
     """
     questions = bench.put_questions()
-    kept = None if bench.answers_change else adaptive.untrained(bench, questions).collected
-    collected, judged = adaptive.judge_anew(bench, questions, _weights(bench, found), kept)
-    scores, facts = adaptive.measure(bench, bench.collect(collected.graded, judged), found.card.calibration)
+    kept = None if bench.answers_change else rounds.untrained(bench, questions).collected
+    collected, judged = rounds.judge_anew(bench, questions, _weights(bench, found), kept)
+    scores, facts = rounds.measure(bench, bench.collect(collected.graded, judged), found.card.calibration)
     learned, measured = scores[Split.CALIBRATION], scores[Split.VALIDATION]
     refitted = refitted_facts(learned, measured, REFITTED_ON, seed=bench.config.seed)
     content = {**_identity(bench, found), "splits": facts, "refitted": refitted}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from rich.console import Console
 from know_thyself.artefacts import adapter_rank
 from know_thyself.compute.session import check_cpus, check_workers, cluster_device, node_cores, ray_session
 from know_thyself.compute.tables import rows_committed, write_part
-from know_thyself.config import RunConfig
+from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_files, digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
@@ -27,11 +27,15 @@ from know_thyself.evaluation.evidence import Examined, collect
 from know_thyself.experiment import MARKER, Experiment, StageFolder, write_experiment
 from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
-from know_thyself.pipelines.guards import check_may_run
+from know_thyself.pipelines.guards import check_may_run, check_phase
 from know_thyself.pipelines.inputs import Inputs, rule_of
 from know_thyself.progress import Position, watch
 from know_thyself.stages import examining, grading, merging, training
-from know_thyself.types import JudgmentExample, ModelRef, Split, StageDone
+from know_thyself.types import JudgmentExample, ModelRef, Question, Split, StageDone
+
+Row = dict[str, Any]
+Part = TypeVar("Part", bound=str)
+"""What questions are told apart by: their split, or their pool in a study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Bench:
     console: Console
     device: Literal["cpu", "cuda"]
     mode: Literal["swap", "adapter"]
+    phase: int | None = None
+    """Of a study, the phase whose stages are called."""
 
     @property
     def base(self) -> ModelRef:
@@ -86,6 +92,7 @@ class Bench:
     def _finish(self, folder: StageFolder) -> Result | None:
         done = folder.done()
         if done is None:
+            check_phase(self.config, folder, self.phase)
             return None
         self.console.print(f"{folder.path.name}: already done")
         return Result(folder, done)
@@ -99,15 +106,17 @@ class Bench:
         if cut := self.inputs.context_cut:
             told = ", ".join(f"{count} in {split}" for split, count in cut.items())
             self.console.print(f"contexts cut to fit {self.config.engine.max_model_len} tokens: {told}")
-        rows = [question.to_row() for question in self.questions.questions]
-        settings = {"questions": digest_json(rows)}
-        folder = self.experiment.stage("questions", settings)
+        return self.put("questions", self.questions.questions, self.questions.dropped)
+
+    def put(self, stage: str, questions: Sequence[Question], dropped: Mapping[str, int] | None = None) -> Result:
+        """Commit `questions` as the table of `stage`; `dropped` counts those left out of it, by reason."""
+        rows, left_out = [question.to_row() for question in questions], dict(dropped or {})
+        folder = self.experiment.stage(stage, {"questions": digest_json(rows)})
         if result := self._finish(folder):
             return result
         began = time.monotonic()
         write_part(folder, pa.Table.from_pylist(rows))
-        dropped = self.questions.dropped
-        return Result(folder, folder.commit_table(num_in=len(rows) + sum(dropped.values()), num_dropped=dropped, began=began))
+        return Result(folder, folder.commit_table(num_in=len(rows) + sum(left_out.values()), num_dropped=left_out, began=began))
 
     def examine(
         self,
@@ -139,7 +148,7 @@ class Bench:
             return result
         check_may_run(config, folder, epoch=epoch, samples=answerer is not None)
         pool = examining.Pool(
-            engine=self.engine_spec(judge),
+            engine=self.engine_spec(answerer, judge),
             least=config.engine.actors_min,
             most=config.engine.actors_max,
             batch_size=config.engine.batch_size,
@@ -150,10 +159,10 @@ class Bench:
             done = examining.examine(folder, questions.folder, total, task, pool, self.experiment.logs)
         return Result(folder, done)
 
-    def engine_spec(self, judge: ModelRef | None = None) -> EngineSpec:
-        """What the engines of this experiment are started with; those that load the adapter of `judge` make room for it."""
+    def engine_spec(self, *models: ModelRef | None) -> EngineSpec:
+        """What the engines of this experiment are started with, with room for the adapters of `models`."""
         engine = self.config.engine
-        rank = adapter_rank(Path(judge.adapter)) if judge and judge.adapter else self.config.train.lora.r
+        ranks = [adapter_rank(Path(model.adapter)) for model in models if model and model.adapter]
         return EngineSpec(
             base=self.base.name,
             device=self.device,
@@ -161,7 +170,7 @@ class Bench:
             max_model_len=engine.max_model_len,
             cache_gib=engine.cache_gib,
             gpu_memory=engine.gpu_memory,
-            max_lora_rank=rank,
+            max_lora_rank=max(ranks, default=self.config.train.lora.r),
             cores=self.cores,
             trust_remote_code=self.config.trust_remote_code,
             prefill=self.config.chat.prefill,
@@ -200,8 +209,15 @@ class Bench:
 
     def collect(self, graded: Result, judged: Result) -> dict[Split, list[Examined]]:
         """The questions of each split with the labels that `graded` gives and the judgments of `judged`."""
+        return self.collect_parts({split: self.questions.of(split) for split in Split}, graded, judged)
+
+    def collect_parts(
+        self, parts: Mapping[Part, Sequence[Question]], graded: Result, judged: Result
+    ) -> dict[Part, list[Examined]]:
+        """The same for the questions of each of `parts`, whatever these are."""
         grades, judgments, rule = graded.folder.read(), judged.folder.read(), rule_of(self.config)
-        return {split: collect(self.questions.of(split), grades, judgments, rule, self.config.label_mode) for split in Split}
+        mode = self.config.label_mode
+        return {part: collect(questions, grades, judgments, rule, mode) for part, questions in parts.items()}
 
     def train(
         self,
@@ -216,11 +232,24 @@ class Bench:
 
         Raises `ConfigError` where the settings ask for what stands alone.
         """
-        lesson = training.Lesson(
+        questions = {question.id: question for question in self.questions.questions}
+        rows = [{**questions[e.question_id].to_row(), "target": list(e.target), "weight": e.weight} for e in examples]
+        parents = [*evidence, *([parent] if parent else [])]
+        return self._learn(
+            title, self._lesson(self.config.train, epoch, parent), rows, {"rule": str(rule_of(self.config))}, parents
+        )
+
+    def teach(self, title: str, config: TrainConfig, number: int, rows: Sequence[Row], parent: Result | None) -> Result:
+        """Teach the base one round of `rows`, questions with the `reply` to each, by `config`, going on from `parent`."""
+        lesson = dataclasses.replace(self._lesson(config, number, parent), teaches="knowledge")
+        return self._learn(title, lesson, rows, {"rows": digest_json(list(rows))}, [parent] if parent else [])
+
+    def _lesson(self, config: TrainConfig, epoch: int, parent: Result | None) -> training.Lesson:
+        return training.Lesson(
             base=self.base.name,
             folder="",
             parent=str(parent.folder.path) if parent else None,
-            config=self.config.train,
+            config=config,
             tuning=self.config.tuning,
             style=self.config.prompt_style,
             mode=self.config.label_mode,
@@ -231,24 +260,27 @@ class Bench:
             logs=str(self.experiment.logs),
             trust_remote_code=self.config.trust_remote_code,
             prefill=self.config.chat.prefill,
-            deepspeed=read_override(self.config.train),
+            deepspeed=read_override(config),
         )
-        settings = {**lesson.settings(self.base.digest), "rule": str(rule_of(self.config)), "encoding": self.inputs.encoding}
-        parents = [result.done for result in [*evidence, *([parent] if parent else [])]]
-        folder = self.experiment.stage("train", settings, parents)
+
+    def _learn(
+        self, title: str, lesson: training.Lesson, rows: Sequence[Row], decided: Mapping[str, str], parents: Sequence[Result]
+    ) -> Result:
+        """Run `lesson` on `rows`; `decided` is what they follow from besides the `parents` and the lesson's own settings."""
+        settings = {**lesson.settings(self.base.digest), **decided, "encoding": self.inputs.encoding}
+        stage = training.STAGES[lesson.teaches]
+        folder = self.experiment.stage(stage, settings, [parent.done for parent in parents])
         if result := self._finish(folder):
             return result
-        check_may_run(self.config, folder, epoch=epoch, samples=False)
+        check_may_run(self.config, folder, epoch=lesson.epoch, samples=False)
         folder.path.mkdir(parents=True, exist_ok=True)
-        questions = {question.id: question for question in self.questions.questions}
-        rows = [{**questions[e.question_id].to_row(), "target": list(e.target), "weight": e.weight} for e in examples]
-        pq.write_table(pa.Table.from_pylist(rows), folder.path / training.EXAMPLES)
+        pq.write_table(pa.Table.from_pylist(list(rows)), folder.path / training.EXAMPLES)
         with watch(self.console, title, "steps", lambda: _training_position(folder)):
             done = training.train(folder, dataclasses.replace(lesson, folder=str(folder.path)))
         return Result(folder, done)
 
-    def judge_of(self, trained: Result) -> ModelRef:
-        """The judge that `trained` made, as the engines load it: a model of its own, or the base with an adapter."""
+    def learned(self, trained: Result) -> ModelRef:
+        """What `trained` made, as the engines load it: a model of its own, or the base with an adapter."""
         if self.config.tuning == "full":
             return resolve_model(str(trained.folder.path / training.MODEL), None, self.config.trust_remote_code)
         return self.adapted(trained.folder.path / training.ADAPTER)

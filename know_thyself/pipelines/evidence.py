@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from know_thyself.compute.tables import rows_committed, write_part
+from know_thyself.compute.tables import rows_committed
 from know_thyself.data.scores import read_scores
-from know_thyself.digests import digest_json
 from know_thyself.evaluation import findings
 from know_thyself.evaluation.audit import Cost, Rival, audit, compare, run_baselines
 from know_thyself.evaluation.baselines import Material, Need, Study
@@ -166,7 +163,7 @@ def _costs(known: Known, examined: Sequence[Examined]) -> tuple[dict[str, Cost],
 
 def _probed(bench: Bench, asked: Mapping[Split, Sequence[Examined]]) -> dict[str, Mapping[str, Any]]:
     """What the untrained model shows of itself on the questions `asked`, by id."""
-    chosen = _put(bench, asked)
+    chosen = bench.put("probed", [e.question for examined in asked.values() for e in examined])
     config, engine = bench.config, bench.config.engine
     probe = probing.Probe(
         base=bench.base.name,
@@ -190,15 +187,3 @@ def _probed(bench: Bench, asked: Mapping[Split, Sequence[Examined]]) -> dict[str
         with watch(bench.console, title, "questions", lambda: Position(rows_committed(folder), total)):
             probing.probe(folder, chosen.folder, total, probe, pool, bench.experiment.logs)
     return {row["id"]: row for row in folder.read().to_pylist()}
-
-
-def _put(bench: Bench, asked: Mapping[Split, Sequence[Examined]]) -> Result:
-    """Commit the questions that are read: those measured, and so many to learn from and to choose by as are wanted."""
-    rows = [e.question.to_row() for examined in asked.values() for e in examined]
-    folder = bench.experiment.stage("probed", {"questions": digest_json(rows)})
-    done = folder.done()
-    if done is None:
-        began = time.monotonic()
-        write_part(folder, pa.Table.from_pylist(rows))
-        done = folder.commit_table(num_in=len(rows), num_dropped={}, began=began)
-    return Result(folder, done)

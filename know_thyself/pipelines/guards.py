@@ -1,6 +1,6 @@
-"""What `skip_collect` and `start_epoch` forbid: a run that would redo by accident what its user believes to stand.
+"""What `skip_collect`, `start_epoch` and `phase` forbid: a run that would redo by accident what its user believes to stand.
 
-Every stage that stands is kept without either; they only turn work that would start anew into an error.
+Every stage that stands is kept without them; they only turn work that would start anew into an error.
 """
 
 from __future__ import annotations
@@ -28,4 +28,13 @@ def check_may_run(config: RunConfig, folder: StageFolder, *, epoch: int | None, 
         raise ConfigError(
             f"start-epoch={config.start_epoch}: epoch {epoch} of experiment {experiment} does not stand for these settings "
             f"({folder.path.name} is not done): jobs.judgment without --start-epoch makes it and keeps what stands"
+        )
+
+
+def check_phase(config: RunConfig, folder: StageFolder, phase: int | None) -> None:
+    """Raise `ConfigError` where the stage of `folder`, which is not done, belongs to another `phase` than the one asked for."""
+    if config.phase is not None and phase != config.phase:
+        raise ConfigError(
+            f"phase={config.phase} goes on from what phase {phase} makes, and that does not stand for these settings "
+            f"({folder.path.name} is not done): run the same command with --phase {phase} first, or without --phase"
         )

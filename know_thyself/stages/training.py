@@ -1,4 +1,4 @@
-"""Train: one epoch of the judgment's training as a stage, its workers run by Ray Train.
+"""Train: one epoch of training, of the judgment or of knowledge, as a stage, its workers run by Ray Train.
 
 A worker or the driver may be lost at any time: the workers start again by themselves, the driver by the same command, and both
 go on from the newest checkpoint inside the epoch. What a worker does is `know_thyself.learning`'s.
@@ -26,8 +26,10 @@ from know_thyself.learning.loop import learn
 from know_thyself.learning.tuning import result_files
 from know_thyself.types import StageDone
 
-__all__ = ["ADAPTER", "EXAMPLES", "MODEL", "PROGRESS", "Lesson", "train"]
+__all__ = ["ADAPTER", "EXAMPLES", "MODEL", "PROGRESS", "STAGES", "Lesson", "train"]
 
+STAGES = {"judgment": "train", "knowledge": "teach"}
+"""The name of the stage that teaches each."""
 RESTARTS = 2
 """How often lost or failing workers are started again within one run of the command."""
 
@@ -44,19 +46,19 @@ def train(folder: StageFolder, lesson: Lesson) -> StageDone:
         with interruptible():
             _trainer(folder, lesson).fit()
     except ray.train.TrainingFailedError as error:
-        raise _failed(error, lesson.logs) from error
+        raise _failed(error, folder.stage, lesson.logs) from error
     files = [*result_files(lesson), *sorted((folder.path / STATE).iterdir())]
     done = folder.commit_files(files, num_in=num_examples, began=began)
     remove_sealed(folder.path / CHECKPOINTS)
     return done
 
 
-def _failed(error: Exception, logs: str) -> KnowThyselfError:
+def _failed(error: Exception, stage: str, logs: str) -> KnowThyselfError:
     """What the `error` of Ray Train means to a user: what a worker found to tell, such as a full disk, or what failed."""
     failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else []
     told = next((failure for failure in failures if isinstance(failure, KnowThyselfError)), None)
     cause = failures[0] if failures else error
-    return told or StageError("train", f"{first_line(cause)}: see {logs}, and run the same command to go on")
+    return told or StageError(stage, f"{first_line(cause)}: see {logs}, and run the same command to go on")
 
 
 def _trainer(folder: StageFolder, lesson: Lesson) -> TorchTrainer:
@@ -80,7 +82,7 @@ def _work(arguments: dict[str, Any]) -> None:
     """What one worker does."""
     lesson: Lesson = arguments["lesson"]
     rank = ray.train.get_context().get_world_rank()
-    quiet_worker(Path(lesson.logs) / f"train-epoch{lesson.epoch}-rank{rank}.log")
+    quiet_worker(Path(lesson.logs) / f"{STAGES[lesson.teaches]}-epoch{lesson.epoch}-rank{rank}.log")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     if lesson.device == "cpu":
         torch.set_num_threads(lesson.cores)

@@ -22,7 +22,7 @@ from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.experiment import Experiment
 from know_thyself.judge import JudgeCard, write_judge
 from know_thyself.learning.lesson import Lesson
-from know_thyself.learning.objectives import judge_example
+from know_thyself.learning.objectives import example_of
 from know_thyself.models import resolve_model
 from know_thyself.pipelines import bench
 from know_thyself.pipelines.inputs import Inputs
@@ -168,4 +168,4 @@ def trained_prompt(started: EngineSpec, scratch: Path) -> list[int]:
     )
     chat = ChatTokenizer(lesson.base, lesson.trust_remote_code, lesson.prefill)
     row = {**QUESTIONS[0].to_row(), "target": [1.0, 0.0], "weight": 1.0}
-    return judge_example(lesson, chat, row).tokens
+    return example_of(lesson, chat, row).tokens

@@ -40,13 +40,13 @@ def test_a_state_that_finds_no_room_says_how_much_is_left(tmp_path: Path) -> Non
 
 def test_what_a_worker_found_to_tell_is_what_the_user_reads() -> None:
     full = StoreError("no space left for /x (0 MiB free): make room and run the same command again")
-    assert _failed(WorkerGroupError("training failed", {1: RuntimeError("a peer is gone"), 0: full}), "logs") is full
+    assert _failed(WorkerGroupError("training failed", {1: RuntimeError("a peer is gone"), 0: full}), "train", "logs") is full
 
 
 @pytest.mark.parametrize(
     "error", [TrainingFailedError("a worker died\nat length"), WorkerGroupError("", {0: ValueError("a worker died")})]
 )
 def test_any_other_failure_names_the_stage_and_its_logs(error: Exception) -> None:
-    told = _failed(error, "the/logs")
+    told = _failed(error, "train", "the/logs")
     assert isinstance(told, StageError)
     assert str(told) == "train: a worker died: see the/logs, and run the same command to go on"

@@ -122,7 +122,7 @@ def test_an_epoch_beyond_the_schedule_is_not_trained(tmp_path: Path, start: int,
 
 def test_an_epoch_without_examples_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = a_bench(tmp_path, train=TrainConfig(select="wrong"))
-    monkeypatch.setattr("know_thyself.pipelines.adaptive.select_examples", lambda *_: [])
+    monkeypatch.setattr("know_thyself.pipelines.rounds.select_examples", lambda *_: [])
     monkeypatch.setattr("know_thyself.pipelines.bench.check_workers", lambda *_: None)  # there is no cluster
     with pytest.raises(ConfigError, match=r"leaves train\.select=wrong nothing to learn: use --train.select all"):
         alone.train(bench)

@@ -12,8 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from know_thyself.cli import app
-from know_thyself.config import RunConfig
-from know_thyself.config.tree import LabelConfig
+from know_thyself.config import LabelConfig, RunConfig
 from know_thyself.errors import StoreError
 from know_thyself.experiment import MARKER, Experiment, StageFolder
 from know_thyself.experiment.epochs import EpochStages, committed_stage, read_index, write_index

@@ -1,4 +1,4 @@
-"""`skip_collect` and `start_epoch`: what stands is used, and nothing that does not is begun."""
+"""`skip_collect`, `start_epoch` and `phase`: what stands is used, and nothing that does not is begun."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.errors import ConfigError
 from know_thyself.experiment import Experiment, StageFolder
-from know_thyself.pipelines.guards import check_may_run
+from know_thyself.pipelines.guards import check_may_run, check_phase
 
 
 @pytest.fixture
@@ -45,3 +45,13 @@ def test_the_first_epoch_may_be_the_one_after_the_last_that_stands() -> None:
     assert RunConfig(start_epoch=4, train=train).start_epoch == 4
     with pytest.raises(ValidationError, match=r"start-epoch=5 comes after the last of train.epochs=3"):
         RunConfig(start_epoch=5, train=train)
+
+
+@pytest.mark.parametrize(("asked", "phase", "may"), [(None, 1, True), (2, 2, True), (2, 1, False), (3, 2, False), (3, 3, True)])
+def test_a_phase_begins_nothing_of_another(folder: StageFolder, asked: int | None, phase: int, may: bool) -> None:
+    settings = RunConfig(phase=asked)
+    if may:
+        check_phase(settings, folder, phase)
+    else:
+        with pytest.raises(ConfigError, match=rf"phase={asked} goes on from what phase {phase} makes.*--phase {phase} first"):
+            check_phase(settings, folder, phase)

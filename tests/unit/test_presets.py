@@ -10,6 +10,7 @@ import pytest
 from jobs.prototype_flags import translate
 from know_thyself.config import RunConfig, load_config, preset_path
 from know_thyself.cost import dry_run
+from know_thyself.pipelines.study import knowledge_config
 
 FOLDER = preset_path("world").parent
 PROTOTYPE = {
@@ -20,6 +21,8 @@ PROTOTYPE = {
 }
 PUBLISHED = "--epochs 10 --num_gpus 8 --num_samples 20000 --num_val_samples 5000 --label_mode binary --lr 4e-6"
 LORA = ("triviaqa-7b-lora", "hotpotqa-7b-lora")
+STUDY = "three-phase-0.5b"
+MULTIPHASE = "--model Qwen/Qwen2.5-0.5B-Instruct --dataset triviaqa --train_samples 10000 --test_samples 1000"
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +51,14 @@ def test_our_own_presets_leave_the_answerer_alone(preset: str) -> None:
     assert (config.data.num_train, config.data.num_validation) == (20000, 5000)
 
 
-@pytest.mark.parametrize("preset", [*PROTOTYPE, *LORA])
+def test_the_study_preset_is_the_prototype_s_published_command() -> None:
+    flags = f"{MULTIPHASE} --inference_batch 512 --train_batch 32 --lr 1e-4 --knowledge_epochs 5".split()
+    given = load_config(translate(["--preset", STUDY, *flags], study=True), "python -m jobs.three_phase")
+    assert given.model_copy(update={"study": given.study.model_copy(update={"learning_rate": None})}) == load("--preset", STUDY)
+    assert knowledge_config(given).learning_rate == knowledge_config(load("--preset", STUDY)).learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("preset", [*PROTOTYPE, *LORA, STUDY])
 def test_what_was_never_run_says_so(preset: str) -> None:
     assert "Never run by us at this size" in (FOLDER / f"{preset}.toml").read_text()
     config = load("--preset", preset)
@@ -58,10 +68,10 @@ def test_what_was_never_run_says_so(preset: str) -> None:
 
 
 def test_every_preset_is_known_to_these_tests() -> None:
-    assert {file.stem for file in FOLDER.glob("*.toml")} == {*PROTOTYPE, *LORA, "world"}
+    assert {file.stem for file in FOLDER.glob("*.toml")} == {*PROTOTYPE, *LORA, STUDY, "world"}
 
 
-@pytest.mark.parametrize("preset", [*PROTOTYPE, *LORA, "world"])
+@pytest.mark.parametrize("preset", [*PROTOTYPE, *LORA, STUDY, "world"])
 def test_every_preset_dry_runs_without_a_network(preset: str, tmp_path: Path) -> None:
     planned = dry_run(load("--preset", preset, "--experiments-root", str(tmp_path)))
     assert planned["config"]["preset"] == preset

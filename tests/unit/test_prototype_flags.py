@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.prototype_flags import FLAGS, REFUSED, translate
+from jobs.prototype_flags import FLAGS, REFUSED, STUDY_FLAGS, translate
 from know_thyself.config import RunConfig, load_config
 from know_thyself.errors import ConfigError
 
@@ -66,7 +66,7 @@ def test_what_is_ours_passes_untouched() -> None:
 
 
 def test_no_spelling_of_the_prototype_hides_a_flag_of_ours() -> None:
-    assert {f"--{name}" for name in RunConfig.model_fields} & {*FLAGS, *REFUSED} == set()
+    assert {f"--{name}" for name in RunConfig.model_fields} & {*FLAGS, *STUDY_FLAGS} == set()
 
 
 WRONG = {
@@ -85,7 +85,7 @@ WRONG = {
     "no folder above": (["--output_dir", "runs/.."], "--output_dir runs/.. names no folder of its own"),
     "no name": (["--output_dir", "runs/my run"], "name='my run'"),
     "value for a switch": (["--no_lora=yes"], "--no_lora takes no value"),
-    "phase": (["--phase", "2"], "--phase: it chose a phase of the three-phase pipeline"),
+    "phase": (["--phase", "2"], "--phase: it chooses a phase of the three-phase pipeline"),
     "knowledge": (["--knowledge_epochs=5"], "--knowledge_epochs=5: it belongs to the three-phase pipeline"),
     "epoch beyond the last": (["--epochs", "3", "--start_epoch", "5"], "start-epoch=5 comes after the last of train.epochs=3"),
 }
@@ -97,6 +97,35 @@ def test_what_cannot_be_honoured_is_one_clear_line(flags: list[str], told: str) 
         load(*flags)
     assert told in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+STUDY = [
+    "--model",
+    "m",
+    "--train_samples",
+    "100",
+    "--inference_batch",
+    "512",
+    "--train_batch",
+    "64",
+    "--no_lora",
+    "--lr",
+    "1e-5",
+]
+
+
+def test_the_three_phase_job_trains_knowledge_with_the_same_flags() -> None:
+    config = load_config(translate([*STUDY, "--knowledge_epochs", "5", "--phase", "2"], study=True), "study")
+    assert (config.tuning, config.phase) == ("full", 2)
+    assert (config.train.batch_size, config.study.batch_size) == (64, 64)
+    assert (config.train.learning_rate, config.study.learning_rate) == (1e-5, 1e-5)
+    assert (config.study.rounds, config.study.passes) == (5, 1)
+
+
+@pytest.mark.parametrize("flag", STUDY_FLAGS)
+def test_the_document_shows_what_a_flag_means_to_the_three_phase_job(flag: str) -> None:
+    rows = [line.split("|")[1:3] for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| three_phase: `{flag}` |")]
+    assert rows == [[f" three_phase: `{flag}` ", f" `{STUDY_FLAGS[flag]}` "]]
 
 
 @pytest.mark.parametrize("flag", [*FLAGS, *REFUSED])

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypedDict
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from know_thyself.evaluation.metrics.discrimination import Gain, auroc_gain
@@ -24,6 +20,7 @@ from know_thyself.evaluation.report.findings import (
     embedded_scores,
     threshold_rows,
 )
+from know_thyself.evaluation.report.page import read_text, render_page
 from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number, percent
 from know_thyself.types import Split
 
@@ -68,13 +65,14 @@ def write_report(path: Path, report: Report) -> None:
 
 def render(report: Report) -> str:
     """The page. All text from the report is escaped; only our own figures enter as markup."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_file("template.html"))
-    script, chosen = _file("slider.js"), _validation(report, report.best_epoch)
+    chosen = _validation(report, report.best_epoch)
     before, after = _facts(report, 0), _facts(report, report.best_epoch)
-    judges, classes = _judges(report), class_names(report.summary["label_mode"])
-    return template.render(
+    judges, classes, embedded = _judges(report), class_names(report.summary["label_mode"]), embedded_scores(chosen)
+    return render_page(
+        "judge.html",
+        script=None if embedded is None else read_text("slider.js"),
         report=report,
+        about=report.summary,
         headline=headline(before, after, _gain(report), report.best_epoch, trained=max(report.scores, default=0) > 0),
         epochs=_epochs(report),
         columns=[(key, LEGEND[key][0]) for key in TABLE_NUMBERS],
@@ -88,18 +86,11 @@ def render(report: Report) -> str:
         calibration=[*calibration_words(report.summary), *decision_words(report.summary)],
         baselines=baseline_rows(report.summary),
         thresholds=threshold_rows(report.summary),
-        embedded=embedded_scores(chosen),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        embedded=embedded,
         confusions=[confusion_table(title, facts, classes) for title, facts in judges],
         distribution=distribution(judges, classes),
         config=list(_flat(report.config)),
     )
-
-
-def _file(name: str) -> str:
-    """The text of a file beside this one."""
-    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _facts(report: Report, epoch: int, split: str = Split.VALIDATION) -> Facts | None:

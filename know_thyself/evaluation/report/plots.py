@@ -24,6 +24,9 @@ from know_thyself.evaluation.metrics.scores import Floats, Scores
 STYLES: list[dict[str, Any]] = [{"color": "#767676", "linestyle": "--"}, {"color": "#0b62b8", "linestyle": "-"}]
 """Of a lone curve the last, of two the untrained and the chosen epoch: told apart by dashes as well as by colour."""
 
+EXTRA: list[dict[str, Any]] = [{"color": "#9a6700", "linestyle": "-."}]
+"""Of three, the first."""
+
 REFERENCE: dict[str, Any] = {"color": "#999999", "linestyle": ":", "linewidth": 1}
 ORACLE: dict[str, Any] = {"color": "#1a7f37", "linestyle": "-.", "linewidth": 1}
 SIZE_INCHES = (4.2, 3.8)
@@ -43,7 +46,7 @@ def roc_svg(curves: Mapping[str, Scores]) -> str | None:
         if curve is not None:
             axes.plot(*_thinned(*curve), label=label, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-    return _svg(figure, "ROC curve")
+    return svg_of(figure, "ROC curve")
 
 
 def reliability_svg(curves: Mapping[str, Scores]) -> str | None:
@@ -57,7 +60,7 @@ def reliability_svg(curves: Mapping[str, Scores]) -> str | None:
         held = reliability_bins(forecast, outcome)
         axes.plot(held.forecast, held.outcome, marker="o", markersize=4, label=label, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-    return _svg(figure, "Reliability diagram")
+    return svg_of(figure, "Reliability diagram")
 
 
 def risk_coverage_svg(curves: Mapping[str, Scores]) -> str | None:
@@ -75,7 +78,7 @@ def risk_coverage_svg(curves: Mapping[str, Scores]) -> str | None:
     axes.plot([0, 1], [1 - measured.mean()] * 2, label="random", **REFERENCE)
     axes.plot(*_thinned(*risk_coverage(measured, measured)), label="oracle", **ORACLE)
     axes.set(xlim=(0, 1), ylim=(-0.01, None))
-    return _svg(figure, "Risk-coverage curve")
+    return svg_of(figure, "Risk-coverage curve")
 
 
 def histogram_svg(curves: Mapping[str, Scores]) -> str | None:
@@ -90,7 +93,7 @@ def histogram_svg(curves: Mapping[str, Scores]) -> str | None:
     for label, (chosen, color) in parts.items():
         axes.hist(forecast[chosen], bins=edges, label=f"measured {label}", color=color, alpha=0.6)
     axes.set(xlim=(0, 1))
-    return _svg(figure, "Histogram of forecasts")
+    return svg_of(figure, "Histogram of forecasts")
 
 
 def ability_svg(curves: Mapping[str, Scores], expected: Sequence[float] = ()) -> str | None:
@@ -104,7 +107,7 @@ def ability_svg(curves: Mapping[str, Scores], expected: Sequence[float] = ()) ->
     if len(expected) == len(counts):
         axes.plot(np.arange(len(counts)), expected, "o", color="#1b1f24", label="beta-binomial fit")
     axes.set(xticks=np.arange(len(counts)))
-    return _svg(figure, "Distribution of abilities")
+    return svg_of(figure, "Distribution of abilities")
 
 
 def _forecasts(curves: Mapping[str, Scores]) -> dict[str, tuple[Floats, Floats]] | None:
@@ -116,7 +119,7 @@ def _forecasts(curves: Mapping[str, Scores]) -> dict[str, tuple[Floats, Floats]]
 
 
 def _styles(curves: Mapping[str, Scores]) -> list[dict[str, Any]]:
-    return STYLES[-len(curves) :]
+    return [*EXTRA, *STYLES][-len(curves) :]
 
 
 def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -133,9 +136,10 @@ def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, title: str) -> str:
+def svg_of(figure: Figure, title: str) -> str:
     """`figure` as an `<svg>` element as wide as its place; group ids, which nothing refers to, would clash on a page and go."""
-    figure.axes[0].legend(frameon=False, fontsize=9)
+    if figure.axes[0].get_legend_handles_labels()[1]:
+        figure.axes[0].legend(frameon=False, fontsize=9)
     written = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure.savefig(written, format="svg", metadata=NO_METADATA, transparent=True)

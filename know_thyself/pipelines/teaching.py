@@ -1,0 +1,185 @@
+"""The second phase of a study: teach the model what it does not know, in rounds, each tested, and keep the best.
+
+Beside each fact taught stand facts that the model knows, in its own words, so that learning costs less of what was there. A
+round is worth what was learned and, on dev questions that are neither taught nor rehearsed, what was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from know_thyself.config import TrainConfig
+from know_thyself.data.pools import Pools
+from know_thyself.errors import ConfigError
+from know_thyself.labeling import label
+from know_thyself.models import resolve_model
+from know_thyself.pipelines.bench import Bench, Result, Row
+from know_thyself.pipelines.inputs import rule_of
+from know_thyself.pipelines.rounds import Collected
+from know_thyself.stages.training import ADAPTER
+from know_thyself.types import AbilityLabel, ModelRef, Pool, Question, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lessons:
+    """What is taught: facts that the model does not know, and facts it knows; and `guarded`, known ones that are left alone."""
+
+    taught: tuple[Question, ...]
+    rehearsed: tuple[Question, ...]
+    guarded: tuple[Question, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def tested(self) -> tuple[Question, ...]:
+        """The questions that are asked after each round."""
+        return (*self.taught, *self.rehearsed, *self.guarded)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One round of teaching: accuracies (mean k/n, None of no questions) on what was taught, rehearsed and left alone."""
+
+    number: int
+    trained: Result
+    learned: float | None
+    rehearsed: float | None
+    kept: float | None
+
+    @property
+    def worth(self) -> float:
+        """What was learned and what was kept, alike."""
+        known = [share for share in (self.learned, self.kept) if share is not None]
+        return sum(known) / len(known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What came of teaching: the lessons, their rounds, the best of these, and the model it made, a plain folder."""
+
+    lessons: Lessons
+    rounds: tuple[Round, ...]
+    best: Round
+    model: ModelRef
+
+    def facts(self) -> dict[str, Any]:
+        """For study.json."""
+        rounds = [
+            {
+                "round": r.number,
+                "learned": r.learned,
+                "rehearsed": r.rehearsed,
+                "kept": r.kept,
+                "seconds": r.trained.done.seconds,
+            }
+            for r in self.rounds
+        ]
+        lessons = self.lessons
+        sizes = {"taught": len(lessons.taught), "rehearsed": len(lessons.rehearsed), "guarded": len(lessons.guarded)}
+        return {**sizes, "rounds": rounds, "best_round": self.best.number}
+
+
+def abilities(bench: Bench, graded: Result) -> dict[str, AbilityLabel]:
+    """The label of each question that `graded` measured, by its id."""
+    grades, rule = graded.folder.read(), rule_of(bench.config)
+    read = zip(grades["id"].to_pylist(), grades["correct"].to_pylist(), strict=True)
+    labels = {name: label(name, correct, rule) for name, correct in read}
+    return {name: found for name, found in labels.items() if found is not None}
+
+
+def plan_lessons(bench: Bench, pools: Pools, collected: Collected) -> Lessons:
+    """What to teach of the taught pools, and what to rehearse, by what the model answered before.
+
+    Raises `ConfigError` when it knows all that could be taught.
+    """
+    labels = abilities(bench, collected.graded)
+    taught = tuple(q for q in pools.taught if q.id in labels and not _known(labels, q))
+    if not taught:
+        raise ConfigError(
+            f"the model knows all {len(pools.taught)} facts that could be taught: give questions it cannot answer, or raise "
+            f"--study.taught (now {bench.config.study.taught})"
+        )
+    learnable = [q for q in (*pools.questions.of(Split.TRAIN), *pools.of[Pool.TAUGHT_HELD_OUT]) if _known(labels, q)]
+    order = np.random.default_rng([bench.config.seed, 4]).permutation(len(learnable))
+    rehearsed = tuple(learnable[i] for i in order[: round(bench.config.study.rehearsal * len(taught))])
+    replies = _first_replies(collected)
+    rows = [_row(q, q.answers[0]) for q in taught] + [_row(q, replies[q.id]) for q in rehearsed]
+    guarded = tuple(q for q in pools.of[Pool.JUDGED_NOT_TAUGHT] if _known(labels, q))
+    return Lessons(taught=taught, rehearsed=rehearsed, guarded=guarded, rows=tuple(rows))
+
+
+def _known(labels: Mapping[str, AbilityLabel], question: Question) -> bool:
+    found = labels.get(question.id)
+    return found is not None and found.num_correct == found.num_graded
+
+
+def _first_replies(collected: Collected) -> dict[str, str]:
+    """What the model said in the first trial, by question: of a known fact, its own right answer."""
+    if collected.sampled is None:
+        return {}
+    table = collected.sampled.folder.read().select(["id", "trials"])
+    return {row["id"]: row["trials"][0]["text"].strip() for row in table.to_pylist() if row["trials"]}
+
+
+def _row(question: Question, reply: str) -> Row:
+    return {**question.to_row(), "reply": reply, "weight": 1.0}
+
+
+def teach(bench: Bench, lessons: Lessons, config: TrainConfig) -> Knowledge:
+    """Teach `lessons` by `config`, round by round, until a round is worth no more than the best, `study.patience` times."""
+    tested = bench.put("tested", lessons.tested)
+    rounds: list[Round] = []
+    while len(rounds) < config.epochs and not _stalled(rounds, bench.config.study.patience):
+        rounds.append(_next_round(bench, lessons, config, tested, rounds))
+        bench.console.print(_told(rounds[-1], lessons), highlight=False)
+    best = _best_of(rounds)
+    return Knowledge(lessons=lessons, rounds=tuple(rounds), best=best, model=_model_of(bench, best))
+
+
+def _best_of(rounds: Sequence[Round]) -> Round:
+    """The round that is worth most; the earlier of equals."""
+    return max(rounds, key=lambda r: (r.worth, -r.number))
+
+
+def _stalled(rounds: Sequence[Round], patience: int) -> bool:
+    return bool(rounds) and len(rounds) - _best_of(rounds).number >= patience
+
+
+def _next_round(bench: Bench, lessons: Lessons, config: TrainConfig, tested: Result, rounds: Sequence[Round]) -> Round:
+    number = len(rounds) + 1
+    title = f"round {number}: teaching {len(lessons.taught)} facts, rehearsing {len(lessons.rehearsed)}"
+    trained = bench.teach(title, config, number, lessons.rows, rounds[-1].trained if rounds else None)
+    answered = bench.examine(f"round {number}: testing", tested, answerer=bench.learned(trained), judge=None)
+    labels = abilities(bench, bench.grade(tested, answered))
+    return Round(
+        number=number,
+        trained=trained,
+        learned=_accuracy(labels, lessons.taught),
+        rehearsed=_accuracy(labels, lessons.rehearsed),
+        kept=_accuracy(labels, lessons.guarded),
+    )
+
+
+def _accuracy(labels: Mapping[str, AbilityLabel], questions: Sequence[Question]) -> float | None:
+    found = [labels[q.id].accuracy for q in questions if q.id in labels]
+    return float(np.mean(found)) if found else None
+
+
+def _told(round_: Round, lessons: Lessons) -> str:
+    parts = {
+        f"of {len(lessons.taught)} facts taught": round_.learned,
+        f"of {len(lessons.rehearsed)} rehearsed": round_.rehearsed,
+        f"of {len(lessons.guarded)} known and left alone": round_.kept,
+    }
+    told = ", ".join(f"{share:.1%} {what}" for what, share in parts.items() if share is not None)
+    return f"round {round_.number}: right answers: {told}"
+
+
+def _model_of(bench: Bench, best: Round) -> ModelRef:
+    """The taught model as a plain folder, whatever the tuning, named by the bytes of its files as any base is."""
+    adapter = best.trained.folder.path / ADAPTER
+    made = bench.merged(adapter) if adapter.is_dir() else bench.learned(best.trained)
+    return resolve_model(made.name, None, bench.config.trust_remote_code)

@@ -1,0 +1,220 @@
+"""The three-phase study: train a judge, teach the model, train a judge of what it has become.
+
+1. Judgment: the epochs of judge v1 on the model as it is. 2. Knowledge: the model is taught what it does not know of the taught
+pools. 3. Rejudgment: what it knows now is measured anew, judge v1, now stale, judges it, and judge v2 is trained.
+
+What the answerer knows is measured by it alone: the labels of phases 1 and 3 are those of the untuned and of the taught model,
+also with full fine-tuning, whose judges answer in a way of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from know_thyself.config import RunConfig
+from know_thyself.evaluation.evidence import Examined, scores_of
+from know_thyself.evaluation.findings import beside_epochs
+from know_thyself.evaluation.ledger import changes, ledger_examples
+from know_thyself.evaluation.report.study import StudyReport, write_study
+from know_thyself.evaluation.study import V1_AFTER, V1_BEFORE, V2_AFTER, judge_facts, ledger_by_pool, paired_facts
+from know_thyself.experiment import write_whole
+from know_thyself.pipelines.bench import Bench, Result, open_bench
+from know_thyself.pipelines.results import show_epochs, write_best, write_results
+from know_thyself.pipelines.rounds import EpochResult, best_of, judge_epochs
+from know_thyself.pipelines.study import StudyInputs
+from know_thyself.pipelines.study_table import study_tables
+from know_thyself.pipelines.teaching import Knowledge, plan_lessons, teach
+from know_thyself.stages.training import ADAPTER
+from know_thyself.types import ModelRef, Pool, Split
+
+PHASE_1 = "phase1_judgment"
+"""The folder with the results of phase 1; those of phase 3 stand where the results of any experiment do."""
+REHEARSED = "rehearsed"
+"""The known facts that were taught again, which are in no pool of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One judge at work on one model: its judgments, the grades they are held against, and its calibration's epoch."""
+
+    judge: EpochResult
+    graded: Result
+    judged: Result
+
+
+def run(config: RunConfig, study: StudyInputs, console: Console) -> Path:
+    """Run the phases of `config` on `study`, from where an earlier run of it stopped; the experiment's folder."""
+    with open_bench(config, study.inputs, console) as bench:
+        _run(bench, study)
+        return bench.experiment.path
+
+
+def _run(bench: Bench, study: StudyInputs) -> None:
+    bench.check_workers()
+    last = bench.config.phase or 3
+    before, questions, epochs = _first_phase(bench)
+    if last == 1:
+        return
+    taught = _second_phase(bench, study, epochs)
+    if last == 2:
+        return
+    after = _on(bench, taught.model, 3)
+    _third_phase(before, after, study, questions, epochs, taught)
+
+
+def _on(bench: Bench, base: ModelRef, phase: int, part: str = "") -> Bench:
+    """`bench` in `phase`, with `base` as the model that answers and is judged, and `part` as the folder of its results."""
+    return dataclasses.replace(
+        bench,
+        phase=phase,
+        inputs=dataclasses.replace(bench.inputs, base=base),
+        experiment=dataclasses.replace(bench.experiment, part=part),
+    )
+
+
+def _first_phase(bench: Bench) -> tuple[Bench, Result, list[EpochResult]]:
+    before = _on(bench, bench.base, 1, PHASE_1)
+    _announce(before, "judgment v1")
+    (before.experiment.path / PHASE_1).mkdir(exist_ok=True)
+    questions = before.put_questions()
+    return before, questions, _judge(before, questions)
+
+
+def _judge(bench: Bench, questions: Result) -> list[EpochResult]:
+    """The epochs of a judge of the bench's base; their results and the best of them are written."""
+    epochs = judge_epochs(bench, questions, lambda so_far: show_epochs(bench, questions, so_far))
+    best = best_of(epochs)
+    found = beside_epochs(best.fitted, best.scores[Split.CALIBRATION], best.scores[Split.VALIDATION], bench.config.seed)
+    write_results(bench, questions, epochs, found)
+    write_best(bench, best, found)
+    return epochs
+
+
+def _second_phase(bench: Bench, study: StudyInputs, epochs: Sequence[EpochResult]) -> Knowledge:
+    teaching = _on(bench, bench.base, 2)
+    _announce(teaching, "knowledge")
+    taught = teach(teaching, plan_lessons(teaching, study.pools, epochs[0].collected), study.knowledge)
+    bench.console.print(f"taught model, of round {taught.best.number}: {taught.model.name}")
+    return taught
+
+
+def _third_phase(
+    before: Bench,
+    after: Bench,
+    study: StudyInputs,
+    questions: Result,
+    first: Sequence[EpochResult],
+    taught: Knowledge,
+) -> None:
+    _announce(after, "judgment v2")
+    second = _judge(after, questions)
+    v1, v2 = best_of(first), best_of(second)
+    knew, knows = first[0].collected.graded, second[0].collected.graded
+    stale = _stale(after, questions, v1, second[0])
+    judged = {
+        V1_BEFORE: Judged(judge=v1, graded=knew, judged=v1.judged),
+        V1_AFTER: Judged(judge=v1, graded=knows, judged=stale),
+        V2_AFTER: Judged(judge=v2, graded=knows, judged=v2.judged),
+    }
+    parts = {**{str(pool): found for pool, found in study.pools.of.items()}, REHEARSED: taught.lessons.rehearsed}
+    examined = {name: after.collect_parts(parts, j.graded, j.judged) for name, j in judged.items()}
+    _write(before, after, study, taught, judged, examined)
+
+
+def _stale(after: Bench, questions: Result, v1: EpochResult, untrained: EpochResult) -> Result:
+    """Judge v1 on the taught model: its adapter on the new base; one that was never trained is the new base itself.
+
+    A judge with weights of its own sees nothing of what was taught: it says what it said.
+    """
+    if v1.trained is None:
+        return untrained.judged
+    if after.config.tuning == "full":
+        return v1.judged
+    adapted = after.adapted(v1.trained.folder.path / ADAPTER)
+    return after.examine("judge v1, now stale, judging", questions, answerer=None, judge=adapted)
+
+
+def _announce(bench: Bench, name: str) -> None:
+    bench.console.print(f"phase {bench.phase}: {name}", style="bold", highlight=False)
+
+
+def _write(
+    before: Bench,
+    after: Bench,
+    study: StudyInputs,
+    taught: Knowledge,
+    judged: Mapping[str, Judged],
+    examined: Mapping[str, Mapping[str, Sequence[Examined]]],
+) -> None:
+    """Write study.json and the page of the study, and print its tables."""
+    config, seed = after.config, after.config.seed
+    scores = {
+        name: {pool: scores_of(examined[name][pool], config.label_mode, _calibration(judged[name].judge)) for pool in Pool}
+        for name in judged
+    }
+    sizes = {pool: len(found) for pool, found in study.pools.of.items()}
+    content = {
+        "schema": 1,
+        "model": config.model,
+        "dataset": config.dataset,
+        "label_mode": str(config.label_mode),
+        "tuning": config.tuning,
+        "seed": seed,
+        "phases": _phases(before, after, taught, judged),
+        "teaching": taught.facts(),
+        "judges": judge_facts(scores, sizes, seed),
+        "paired": paired_facts(scores, seed),
+        "ledger": ledger_by_pool(examined[V1_BEFORE], examined[V2_AFTER], seed),
+    }
+    write_whole(after.experiment.study, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    moved = changes(examined[V1_BEFORE][Pool.TAUGHT_HELD_OUT], examined[V2_AFTER][Pool.TAUGHT_HELD_OUT])
+    seen = changes(examined[V1_BEFORE][Pool.NEVER_SEEN], examined[V2_AFTER][Pool.NEVER_SEEN])
+    report = StudyReport(
+        name=after.experiment.name,
+        study=content,
+        scores=scores,
+        examples={"taught": ledger_examples(moved), "never taught": ledger_examples(seen)} if config.examples else {},
+    )
+    page = after.experiment.path / "study.html"
+    write_study(page, report)
+    for table in study_tables(content):
+        after.console.print(table)
+    after.console.print(f"study: {page}")
+
+
+def _calibration(judge: EpochResult) -> Any:
+    return None if judge.fitted is None else judge.fitted.calibration
+
+
+def _phases(before: Bench, after: Bench, taught: Knowledge, judged: Mapping[str, Judged]) -> list[dict[str, Any]]:
+    """Which model and which judge came of each phase, by folders below the experiment."""
+
+    def inside(path: str | Path) -> str:
+        whole = Path(path)
+        root = after.experiment.path
+        return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
+
+    return [
+        {
+            "phase": 1,
+            "name": "judgment",
+            "model": inside(before.base.name),
+            "judge": inside(before.experiment.judge),
+            "epoch": judged[V1_BEFORE].judge.epoch,
+        },
+        {"phase": 2, "name": "knowledge", "model": inside(taught.model.name), "round": taught.best.number},
+        {
+            "phase": 3,
+            "name": "rejudgment",
+            "model": inside(after.base.name),
+            "judge": inside(after.experiment.judge),
+            "epoch": judged[V2_AFTER].judge.epoch,
+        },
+    ]
