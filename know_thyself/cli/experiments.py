@@ -61,6 +61,7 @@ def report(
     import json
 
     from know_thyself.errors import StoreError
+    from know_thyself.pipelines.study_table import study_tables
     from know_thyself.pipelines.table import summary_table
 
     experiment = named_experiment(name, root)
@@ -68,6 +69,10 @@ def report(
         raise StoreError(f"experiment {experiment.name} has no summary yet: run its command again, it goes on where it stopped")
     console = Console()
     console.print(summary_table(json.loads(experiment.summary.read_text())))
+    if experiment.study.is_file():
+        for table in study_tables(json.loads(experiment.study.read_text())):
+            console.print(table)
+        console.print(f"study: {experiment.study_page}", highlight=False, soft_wrap=True)
     console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)
     if accuracy is not None or coverage is not None or wrong is not None:
         from know_thyself.pipelines.wishes import Wish, answer_wishes

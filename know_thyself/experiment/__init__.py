@@ -6,7 +6,7 @@
       epochs.json               which stages belong to which epoch
       summary.json report.html judge/
       phase1_judgment/          of a study: the same of its first phase, before anything was taught
-      study.json                of a study: both judges, and what was learned and lost between them
+      study.json study.html     of a study: both judges, and what was learned and lost between them
       logs/attempt_<n>/         what each launch said
 
 A stage's folder is named by what decides its content (its settings and its parents' content), so stale results cannot look
@@ -108,6 +108,11 @@ class Experiment:
     def study(self) -> Path:
         """What a study found: see `know_thyself.pipelines.three_phase`."""
         return self.path / "study.json"
+
+    @property
+    def study_page(self) -> Path:
+        """The HTML page of a study."""
+        return self.path / "study.html"
 
     def stage(self, stage: str, settings: Mapping[str, Any], parents: Sequence[StageDone] = ()) -> StageFolder:
         """The folder of `stage` under `settings` (all that decides its content) on what `parents` committed."""

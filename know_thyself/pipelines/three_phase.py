@@ -182,11 +182,10 @@ def _write(
         scores=scores,
         examples={"taught": ledger_examples(moved), "never taught": ledger_examples(seen)} if config.examples else {},
     )
-    page = after.experiment.path / "study.html"
-    write_study(page, report)
+    write_study(after.experiment.study_page, report)
     for table in study_tables(content):
         after.console.print(table)
-    after.console.print(f"study: {page}")
+    after.console.print(f"study: {after.experiment.study_page}")
 
 
 def _calibration(judge: EpochResult) -> Any:

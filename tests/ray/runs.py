@@ -1,4 +1,4 @@
-"""Start the main job in a process of its own, as a user would, and read what it left."""
+"""Start a job in a process of its own, as a user would, and read what it left."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def wait_until(reached: Callable[[], bool], told: str, process: subprocess.Popen
 
 
 class Run:
-    """One way to run the main job on the fake engine: its settings, and where its experiment is."""
+    """One way to run a job on the fake engine, the main one if not told: its settings, and where its experiment is."""
 
-    def __init__(self, root: Path, model: Path, questions: Path, *flags: str) -> None:
-        self.root = root
+    def __init__(self, root: Path, model: Path, questions: Path, *flags: str, job: str = "judgment") -> None:
+        self.root, self.job = root, job
         self.flags = [
             *("--name", "run", "--model", str(model), "--dataset", str(questions), "--experiments-root", str(root)),
             *("--engine.backend", FAKE, "--engine.device", "cpu", "--data.least", "30", "--train.learning-rate", "1e-3"),
@@ -46,7 +46,7 @@ class Run:
     def start(self, **environment: str) -> subprocess.Popen[str]:
         """The job as a process that leads a session of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs.judgment", *self.flags],
+            [sys.executable, "-m", f"jobs.{self.job}", *self.flags],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             stdout=subprocess.PIPE,
@@ -85,8 +85,8 @@ class Run:
         return output
 
     def training_logs(self) -> list[Path]:
-        """What the first training worker of each attempt printed, the last attempt's last."""
-        return sorted(self.path.glob("logs/attempt_*/train-epoch1-rank0.log"), key=lambda log: log.stat().st_mtime_ns)
+        """What the first training worker of each attempt printed, whatever it taught, the last attempt's last."""
+        return sorted(self.path.glob("logs/attempt_*/t*-epoch1-rank0.log"), key=lambda log: log.stat().st_mtime_ns)
 
     def training_worker(self) -> int | None:
         """The process that prints to one of them; None when there is none."""
@@ -107,6 +107,14 @@ class Run:
     def parts(self, stage: str) -> list[Path]:
         """The committed or written parts of all stages of this name."""
         return sorted(self.path.glob(f"stages/{stage}-*/part-*.parquet"))
+
+    def is_teaching(self) -> bool:
+        """Whether a worker that teaches knowledge has taken a step."""
+        return any("step" in log.read_text() for log in self.path.glob("stages/teach-*/progress.jsonl"))
+
+    def committed(self, stage: str) -> int:
+        """How many stages of this name are complete."""
+        return len(list(self.path.glob(f"stages/{stage}-*/_DONE.json")))
 
     def rows_committed(self, stage: str) -> int:
         """Rows of the blocks that Ray has committed to those stages."""

@@ -69,8 +69,8 @@ def test_every_judge_has_its_numbers_on_every_pool() -> None:
 
 def test_the_finding_is_what_the_interval_carries() -> None:
     assert findings(CONTENT)[0].startswith("A judge must be trained anew when its model learns")
-    for low, high, told in ((-0.1, 0.1, "It is not shown"), (-0.3, -0.1, "made it worse"), (None, None, "cannot be said")):
-        difference = None if low is None else (low + high) / 2
+    shown = {(0.0, -0.1, 0.1): "It is not shown", (-0.2, -0.3, -0.1): "made it worse", (None, None, None): "cannot be said"}
+    for (difference, low, high), told in shown.items():
         gain = {"difference": difference, "low": low, "high": high, "gate": True}
         paired = {**CONTENT["paired"], "stale": {**CONTENT["paired"]["stale"], Pool.TAUGHT_HELD_OUT: gain}}
         assert told in findings({**CONTENT, "paired": paired})[0]
