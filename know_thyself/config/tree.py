@@ -16,6 +16,8 @@ HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 LATEST = "latest"
 """No experiment's name: the file beside the experiments that names the last one."""
 ENV_PREFIX = "KT_"
+VOCABULARY = ("embed_tokens", "lm_head")
+"""The layers where tokens come in and go out."""
 WORLD = "world"
 """As `model` or `dataset`: the embedded world."""
 
@@ -159,6 +161,16 @@ class LoraConfig(Section):
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
     """Linear layers that get an adapter."""
+
+    @model_validator(mode="after")
+    def _inner(self) -> LoraConfig:
+        for target in self.targets:
+            if target.rpartition(".")[2] in VOCABULARY:
+                raise ValueError(
+                    f"targets={target} holds the vocabulary, and engines load adapters of the linear layers within alone: "
+                    "leave it out"
+                )
+        return self
 
 
 class ChatConfig(Section):
