@@ -25,6 +25,11 @@ def job(*flags: str, root: Path) -> subprocess.CompletedProcess[str]:
         (["--phase", "2"], "--phase: it chose a phase of the three-phase pipeline"),
         (["--model", "/no/such/folder"], "/no/such/folder"),
         (["--dataset", "/no/such/folder"], "/no/such/folder"),
+        (["--train.lora.use_dora", "true"], "--train.lora.use-dora: engines load plain LoRA"),
+        (
+            ["--train.lora.targets", "q_proj,c_attn"],
+            "has no linear layer c_attn: choose --train.lora.targets from down_proj, gate_",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(flags: list[str], told: str, tmp_path: Path) -> None:
