@@ -61,7 +61,7 @@ def alone(stage: str, *, asks_judge: bool = False) -> Callable[[RunConfig], None
         from know_thyself.pipelines.inputs import check_inputs
         from know_thyself.pipelines.judges import find_judge
 
-        inputs = check_inputs(config)
+        inputs = check_inputs(config, trains=stage == "train")
         found = [find_judge(config, inputs)] if asks_judge else []
         from know_thyself.pipelines import alone
         from know_thyself.pipelines.bench import open_bench

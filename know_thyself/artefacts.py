@@ -1,4 +1,4 @@
-"""Model files from strangers: what would run code, or could not be loaded as it claims, is told before anything loads it.
+"""Model files from strangers: what would run code, or could not be loaded or taught, is told before anything loads it.
 
 Only safetensors and JSON are read, and of weights only the header. Each function returns what is wrong in one line, or None.
 """
@@ -6,6 +6,7 @@ Only safetensors and JSON are read, and of weights only the header. Each functio
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ NOT_PLAIN = (
     "use_bdlora",
 )
 """Settings of PEFT that, where they are set, make more of an adapter than two factors beside each linear layer."""
+NOT_LINEAR = {"embed_tokens", "lm_head", "wte", "wpe", "experts", "router", "gate"}
+"""Parts of the names of matrices that are no linear layers once loaded: the vocabulary, experts in one block, their routers."""
 LARGEST_RANK = 512
 """What vLLM loads at most."""
 PEFT_RANK = 8
@@ -81,6 +84,37 @@ def adapter_rank(folder: Path) -> int:
     if rank is None:
         raise ValueError(f"{folder} has a fault: see adapter_fault")
     return rank
+
+
+def learning_fault(folder: Path, targets: Sequence[str]) -> str | None:
+    """Why the model in `folder` cannot learn: it is quantised, or one of `targets` (as PEFT takes them) is no layer of it."""
+    settings = _settings(folder / "config.json")
+    if isinstance(settings, str):
+        return settings
+    if quantised := settings.get("quantization_config"):
+        return (
+            f"holds quantised weights (quantization_config={quantised!r:.60} in config.json), which cannot be trained: "
+            "give an unquantised (bf16) copy of it, or only measure it with --train.epochs 0"
+        )
+    layers = set(_linear_layers(folder))
+    unknown = [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]
+    if not unknown:
+        return None
+    kinds = ", ".join(sorted({layer.rpartition(".")[2] for layer in layers}))
+    return (
+        f"has no linear layer {' and no '.join(unknown)}: choose --train.lora.targets from {kinds or 'those of another model'}"
+    )
+
+
+def _linear_layers(folder: Path) -> Iterator[str]:
+    """The linear layers of the model in `folder` that an adapter can be laid beside, by the headers of its weights."""
+    for path in sorted(folder.glob(f"*{SAFE}")):
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118  # no mapping, though it has keys
+                layer, _, kind = name.rpartition(".")
+                is_matrix = kind == "weight" and len(file.get_slice(name).get_shape()) == 2
+                if is_matrix and not NOT_LINEAR.intersection(layer.split(".")):
+                    yield layer
 
 
 def _rank(settings: dict[str, Any]) -> int | None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from know_thyself import prompts
-from know_thyself.types import LabelMode, PromptStyle, Question
+from know_thyself.config import TrainConfig
+from know_thyself.errors import ConfigError
+from know_thyself.learning.lesson import Lesson
+from know_thyself.types import LabelMode, PromptStyle, Question, Verdict
 
 if TYPE_CHECKING:
     from know_thyself.engine.chat import ChatTokenizer
@@ -46,7 +49,6 @@ def inspect_prompt(chat: ChatTokenizer, question: Question, style: PromptStyle, 
     words = list(prompts.VERDICT_WORDS[mode].values())
     messages = prompts.judge_messages(question, style, mode)
     text, ids = chat.text(messages), chat.encode(messages)
-    last = len(ids) - 1
     return Inspection(
         prompt=text,
         system="folded into the first user turn" if chat.template.folds_system else "a turn of its own",
@@ -55,9 +57,46 @@ def inspect_prompt(chat: ChatTokenizer, question: Question, style: PromptStyle, 
         bos=_bos(chat, text, ids),
         stop=tuple(_token(chat, number) for number in chat.stop_tokens),
         verdicts={word: _token(chat, number) for word, number in zip(words, chat.word_tokens(words), strict=True)},
-        verdict_position=last,
+        verdict_position=len(ids) - 1,
         tokens=tuple(_token(chat, number) for number in ids),
-        loss={"verdict": tuple(i == last for i in range(len(ids))), "sequence": (True,) * len(ids)},
+        loss={
+            "verdict": _taught(chat, question, _lesson(style, mode, TrainConfig(loss="verdict")), len(ids)),
+            "sequence": _taught(chat, question, _lesson(style, mode, TrainConfig(loss="sequence", target="hard")), len(ids)),
+        },
+    )
+
+
+def _taught(chat: ChatTokenizer, question: Question, lesson: Lesson, length: int) -> tuple[bool, ...]:
+    """At which of the first `length` positions `lesson` teaches the guess at the next token: nowhere where it cannot be had."""
+    from know_thyself.learning.objectives import example_of
+
+    target = [float(verdict is Verdict.CAN) for verdict in prompts.VERDICT_WORDS[lesson.mode]]
+    try:
+        example = example_of(lesson, chat, {**question.to_row(), "target": target, "weight": 1.0})
+    except ConfigError:
+        return (False,) * length
+    first = example.target if isinstance(example.target, int) else len(example.tokens)
+    return tuple(i + 1 >= first for i in range(length))
+
+
+def _lesson(style: PromptStyle, mode: LabelMode, config: TrainConfig) -> Lesson:
+    """A lesson that is only asked what an example of it is."""
+    return Lesson(
+        base="",
+        folder="",
+        parent=None,
+        config=config,
+        tuning="lora",
+        style=style,
+        mode=mode,
+        seed=0,
+        epoch=1,
+        device="cpu",
+        cores=1,
+        logs="",
+        trust_remote_code=False,
+        prefill=None,
+        deepspeed={},
     )
 
 

@@ -134,31 +134,45 @@ def write_tokenizer(family: Family, folder: Path, whole_words: str = "yes no unc
     return folder
 
 
-def write_model(family: Family, folder: Path) -> Path:
-    """A Qwen2 of two layers with random weights and the family's tokenizer; it says what weights of that kind say."""
+SMALL = {
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.2,
+    "eos_token_id": None,
+    "bos_token_id": None,
+    "use_cache": False,
+}
+OWN: dict[str, dict[str, object]] = {
+    "qwen2": {},
+    "qwen3": {"head_dim": 48},
+    "gpt_oss": {
+        "head_dim": 48,
+        "num_key_value_heads": 1,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": 16,
+        "tie_word_embeddings": False,
+    },
+}
+"""Architectures, by the name that transformers knows them by, and what each has that `SMALL` leaves open."""
+
+
+def write_model(family: Family, folder: Path, architecture: str = "qwen2") -> Path:
+    """A model of two layers with random weights and the family's tokenizer; it says what weights of that kind say."""
     import torch
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     write_tokenizer(family, folder)
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=-(-len(tokenizer) // 8) * 8,
-        hidden_size=96,
-        intermediate_size=192,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-        eos_token_id=None,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        use_cache=False,
-        dtype=torch.float32,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(str(folder))
+    vocabulary = {"vocab_size": -(-len(tokenizer) // 8) * 8, "pad_token_id": tokenizer.pad_token_id}
+    config = AutoConfig.for_model(architecture, **SMALL | OWN[architecture] | vocabulary, dtype=torch.float32)
+    AutoModelForCausalLM.from_config(config).save_pretrained(str(folder))
     return folder
 
 

@@ -20,6 +20,11 @@ from know_thyself.errors import ConfigError
 ROOT_VARIABLE = "KT_EXPERIMENTS"
 FAKE_PREFIX = "KT_FAKE_"
 """Orders to the fakes of `know_thyself.testing`, which are no settings."""
+NOT_PLAIN = {
+    f"train.lora.{name}": "engines load plain LoRA on linear layers alone: leave it out"
+    for name in ("use_dora", "modules_to_save")
+}
+"""Settings of PEFT that are none of ours, and why."""
 LONGEST_VALUE = 100
 """Characters of a wrong value that an error shows."""
 
@@ -41,6 +46,7 @@ def load_config(arguments: Sequence[str], program: str) -> RunConfig:
     """
     flags = [_dashed(argument) for argument in arguments]
     _check_environment()
+    _check_flags(flags)
     preset = _named_preset(flags)
     values = _read_preset(preset) if preset is not None else {}
     if root := os.environ.get(ROOT_VARIABLE):
@@ -60,6 +66,13 @@ def _dashed(argument: str) -> str:
     """`--num_trials=5` as `--num-trials=5`."""
     flag, equals, value = argument.partition("=")
     return flag.replace("_", "-") + equals + value if flag.startswith("--") else argument
+
+
+def _check_flags(flags: Sequence[str]) -> None:
+    for flag in flags:
+        name = flag.partition("=")[0].removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and name in NOT_PLAIN:
+            raise ConfigError(f"{flag}: {NOT_PLAIN[name]}")
 
 
 def _named_preset(flags: Sequence[str]) -> str | None:
@@ -96,9 +109,9 @@ def _check_environment() -> None:
     known = {*_variables(RunConfig, ENV_PREFIX), ROOT_VARIABLE}
     for name in os.environ:
         if name.upper().startswith(ENV_PREFIX) and not name.startswith(FAKE_PREFIX) and name.upper() not in known:
-            raise ConfigError(
-                f"environment variable {name} is no setting: unset it, or spell it like KT_TRAIN__EPOCHS for --train.epochs"
-            )
+            setting = name.upper().removeprefix(ENV_PREFIX).replace("__", ".").lower()
+            remedy = NOT_PLAIN.get(setting, "unset it, or spell it like KT_TRAIN__EPOCHS for --train.epochs")
+            raise ConfigError(f"environment variable {name} is no setting: {remedy}")
 
 
 def _explain(error: ValidationError) -> str:
@@ -108,7 +121,7 @@ def _explain(error: ValidationError) -> str:
         setting = ".".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            message = "there is no such setting: see --help"
+            message = NOT_PLAIN.get(setting, "there is no such setting: see --help")
         value = "" if isinstance(fault["input"], dict | BaseModel) else f"={_shown(fault['input'])}"
         faults.append(f"{setting}{value}: {message}" if setting else message)
     return "; ".join(faults)

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+VOCABULARY = ("embed_tokens", "lm_head")
+"""The layers where tokens come in and go out."""
+
 
 class Section(BaseModel):
     """Base of the parts of the tree: closed and frozen."""
@@ -147,6 +150,16 @@ class LoraConfig(Section):
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
     """Linear layers that get an adapter."""
+
+    @model_validator(mode="after")
+    def _inner(self) -> LoraConfig:
+        for target in self.targets:
+            if target.rpartition(".")[2] in VOCABULARY:
+                raise ValueError(
+                    f"targets={target} holds the vocabulary, and engines load adapters of the linear layers within alone: "
+                    "leave it out"
+                )
+        return self
 
 
 class ChatConfig(Section):

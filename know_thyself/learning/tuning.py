@@ -113,9 +113,7 @@ def result_files(lesson: Lesson) -> list[Path]:
 def _base(lesson: Lesson) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(
-        lesson.base, dtype=torch.float32, trust_remote_code=lesson.trust_remote_code, attn_implementation="sdpa"
-    )
+    return AutoModelForCausalLM.from_pretrained(lesson.base, dtype=torch.float32, trust_remote_code=lesson.trust_remote_code)
 
 
 def _order_lists(file: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from know_thyself import prompts
-from know_thyself.config import RunConfig
+from know_thyself.artefacts import learning_fault
+from know_thyself.config import LoraConfig, RunConfig
 from know_thyself.data.logs import Log
 from know_thyself.data.scores import read_scores
 from know_thyself.data.sources import find_source, load
@@ -39,8 +41,11 @@ class Inputs:
     verdict_tokens: tuple[int, ...]
 
 
-def check_inputs(config: RunConfig) -> Inputs:
-    """The inputs that `config` names. Raises `DataError` or `ConfigError` when they are missing or cannot be used."""
+def check_inputs(config: RunConfig, *, trains: bool = True) -> Inputs:
+    """The inputs that `config` names. Raises `DataError` or `ConfigError` when they are missing or cannot be used.
+
+    A model that cannot be trained as `config` says is refused where the job `trains`.
+    """
     load_grader(config.grader)
     _check_scores(config)
     read_override(config.train)
@@ -48,6 +53,8 @@ def check_inputs(config: RunConfig) -> Inputs:
         load_engine_factory(config.engine.backend)
     questions = load_questions(config)
     base = resolve_model(config.model, config.revision, config.trust_remote_code)
+    if trains and config.train.epochs:
+        check_learner(base, config.tuning, config.train.lora)
     from know_thyself.engine.chat import ChatTokenizer
 
     chat = ChatTokenizer(base.name, config.trust_remote_code, config.chat.prefill)
@@ -63,6 +70,13 @@ def check_inputs(config: RunConfig) -> Inputs:
         encoding=chat.digest,
         verdict_tokens=tokens,
     )
+
+
+def check_learner(base: ModelRef, tuning: str, lora: LoraConfig) -> None:
+    """Raise `ConfigError` for a base model that cannot be trained so: its weights, or with LoRA the targets of `lora`."""
+    targets = lora.targets if tuning == "lora" else ()
+    if fault := learning_fault(Path(base.name), targets):
+        raise ConfigError(f"model {base.name} {fault}")
 
 
 def _check_scores(config: RunConfig) -> None:

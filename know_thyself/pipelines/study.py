@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.data.pools import Pools, cut_pools
 from know_thyself.errors import ConfigError
-from know_thyself.pipelines.inputs import Inputs, check_inputs
+from know_thyself.pipelines.inputs import Inputs, check_inputs, check_learner
 
 RATES = {"lora": 1e-4, "full": 1e-5}
 """The peak rate of teaching by tuning, as the prototype's."""
@@ -29,6 +29,7 @@ def check_study(config: RunConfig) -> StudyInputs:
     _check_settings(config)
     knowledge = knowledge_config(config)
     inputs = check_inputs(config)
+    check_learner(inputs.base, config.tuning, config.study.lora)
     from know_thyself.engine.chat import ChatTokenizer
 
     ChatTokenizer(inputs.base.name, config.trust_remote_code, config.chat.prefill).turn_end()

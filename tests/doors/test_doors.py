@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def job(*flags: str, root: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.judgment", "--experiments-root", str(root), *flags]
+def job(*flags: str, root: Path, name: str = "judgment") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"jobs.{name}", "--experiments-root", str(root), *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -25,6 +25,11 @@ def job(*flags: str, root: Path) -> subprocess.CompletedProcess[str]:
         (["--phase", "2"], "--phase: it chose a phase of the three-phase pipeline"),
         (["--model", "/no/such/folder"], "/no/such/folder"),
         (["--dataset", "/no/such/folder"], "/no/such/folder"),
+        (["--train.lora.use_dora", "true"], "--train.lora.use-dora: engines load plain LoRA"),
+        (
+            ["--train.lora.targets", "q_proj,c_attn"],
+            "has no linear layer c_attn: choose --train.lora.targets from down_proj, gate_",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(flags: list[str], told: str, tmp_path: Path) -> None:
@@ -33,6 +38,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(flags: list[str], told: str, t
     assert told in finished.stderr
     assert finished.stderr.startswith("error: ")
     assert len(finished.stderr.splitlines()) == 1
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_the_job_that_trains_alone_refuses_what_cannot_be_trained(tmp_path: Path) -> None:
+    finished = job("--train.lora.targets", "c_attn", root=tmp_path / "experiments", name="train")
+    assert finished.returncode == 2
+    assert "has no linear layer c_attn" in finished.stderr
     assert not (tmp_path / "experiments").exists()
 
 

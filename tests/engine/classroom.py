@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +20,17 @@ from know_thyself.config import TrainConfig
 from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, Lesson
 from know_thyself.learning.loop import learn_on
 from know_thyself.learning.tuning import result_files
-from know_thyself.types import LabelMode, PromptStyle, Question
+from know_thyself.prompts import VERDICT_WORDS
+from know_thyself.types import LabelMode, PromptStyle, Question, Verdict
+
+RATE = {"lora": 5e-3, "full": 5e-4}
+STEPS = 6
+
+
+def settings(tuning: str, **changes: object) -> TrainConfig:
+    """22 examples in batches of 8, twice over, are 6 steps with a short batch in each pass."""
+    fields = {"batch_size": 8, "micro_batch_size": 2, "passes": 2, "epochs": 2, "checkpoint_every": 2, "zero_stage": 2}
+    return TrainConfig.model_validate({**fields, "learning_rate": RATE[tuning], **changes})
 
 
 class Classroom:
@@ -59,14 +69,45 @@ def _learn(rank: int, lessons: Sequence[Lesson]) -> None:
     learn_on(lessons)
 
 
-def lesson_in(folder: Path, base: Path, questions: Sequence[Question], config: TrainConfig, **changes: Any) -> Lesson:
-    """A lesson in the new `folder` that teaches `questions`, every other of which can be answered."""
-    folder.mkdir(parents=True)
-    rows = [
-        {**question.to_row(), "target": [float(i % 2), float(1 - i % 2)], "weight": 1.0 + i % 3}
-        for i, question in enumerate(questions)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), folder / EXAMPLES)
+class Bench:
+    """Lessons about the same questions, each in a folder of its own."""
+
+    def __init__(self, base: Path, questions: Sequence[Question], scratch: Path) -> None:
+        self.base, self.questions, self.scratch = base, questions, scratch
+
+    def lesson(self, name: str, config: TrainConfig, mode: LabelMode = LabelMode.BINARY, **changes: Any) -> Lesson:
+        """A lesson in the new folder `name`, in which the verdicts of `mode` take turns."""
+        folder, verdicts = self.scratch / name, len(VERDICT_WORDS[mode])
+        folder.mkdir(parents=True)
+        targets = [[float(place == (i + 1) % verdicts) for place in range(verdicts)] for i in range(len(self.questions))]
+        rows = [
+            {**question.to_row(), "target": target, "weight": 1.0 + i % 3}
+            for i, (question, target) in enumerate(zip(self.questions, targets, strict=True))
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), folder / EXAMPLES)
+        return lesson_in(folder, self.base, config, mode=mode, **changes)
+
+    def teach(
+        self, room: Classroom, name: str, tuning: str, *, told: Mapping[str, Any] | None = None, **changes: Any
+    ) -> Lesson:
+        """The lesson `name`, taught; `changes` are to its settings, `told` is the rest of it."""
+        lesson = self.lesson(name, settings(tuning, workers=room.workers, **changes), tuning=tuning, **(told or {}))
+        room.teach(lesson)
+        assert len(losses(self.scratch / name)) == STEPS
+        return lesson
+
+    def resume(self, room: Classroom, name: str, after: Lesson, **changes: Any) -> Lesson:
+        """The lesson `after`, gone on from its checkpoint after two steps, by the workers of `room`, under `changes`."""
+        config = after.config.model_copy(update={"workers": room.workers, **changes})
+        lesson = self.lesson(name, config, after.mode, tuning=after.tuning)
+        take_checkpoint(Path(after.folder), 2, Path(lesson.folder))
+        room.teach(lesson)
+        assert len(losses(Path(lesson.folder))) == STEPS - 2
+        return lesson
+
+
+def lesson_in(folder: Path, base: Path, config: TrainConfig, **changes: Any) -> Lesson:
+    """The lesson whose examples are in `folder`."""
     fields: dict[str, Any] = {
         "base": str(base),
         "folder": str(folder),
@@ -87,10 +128,11 @@ def lesson_in(folder: Path, base: Path, questions: Sequence[Question], config: T
     return Lesson(**fields | changes)
 
 
-def teach_that_all_can(lesson: Lesson) -> None:
-    """Change the examples of `lesson`, not taught yet, to questions that can all be answered."""
+def teach_one_verdict(lesson: Lesson, verdict: Verdict) -> None:
+    """Change the examples of `lesson`, not taught yet, to questions that all deserve `verdict`."""
     file = Path(lesson.folder) / EXAMPLES
-    pq.write_table(pa.Table.from_pylist([{**row, "target": [1.0, 0.0]} for row in pq.read_table(file).to_pylist()]), file)
+    target = [float(named is verdict) for named in VERDICT_WORDS[lesson.mode]]
+    pq.write_table(pa.Table.from_pylist([{**row, "target": target} for row in pq.read_table(file).to_pylist()]), file)
 
 
 def take_checkpoint(source: Path, step: int, target: Path) -> None:

@@ -1,7 +1,8 @@
-"""One real vLLM engine for the whole session, and the models that it is asked with."""
+"""One real vLLM engine for the whole session, the models that it is asked with, and the rooms in which models learn."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 from know_thyself.engine.protocol import EngineSpec
 from know_thyself.types import Question
+from tests.engine.classroom import Bench, Classroom
 
 if TYPE_CHECKING:
     from know_thyself.engine.vllm import VllmEngine
@@ -55,3 +57,22 @@ def merged(small_world: Path, adapter: Path, tmp_path_factory: pytest.TempPathFa
     out = tmp_path_factory.mktemp("merged") / "model"
     merge_adapter(small_world / "model", adapter, out)
     return out
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classroom]:
+    room = Classroom(1, tmp_path_factory.mktemp("alone"))
+    yield room
+    room.close()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classroom]:
+    room = Classroom(2, tmp_path_factory.mktemp("pair"))
+    yield room
+    room.close()
+
+
+@pytest.fixture
+def bench(small_world: Path, questions: list[Question], tmp_path: Path) -> Bench:
+    return Bench(small_world / "model", questions[:22], tmp_path)

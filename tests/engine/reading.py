@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from know_thyself import prompts
 from know_thyself.types import LabelMode, PromptStyle, Question
 
-WORDS = ["yes", "no"]
+WORDS = list(prompts.VERDICT_WORDS[LabelMode.BINARY].values())
 
 
-def judge_chats(questions: Sequence[Question]) -> list[list[prompts.Message]]:
+def judge_chats(questions: Sequence[Question], mode: LabelMode = LabelMode.BINARY) -> list[list[prompts.Message]]:
     """A judge prompt for each question."""
-    return [prompts.judge_messages(question, PromptStyle.SYSTEM, LabelMode.BINARY) for question in questions]
+    return [prompts.judge_messages(question, PromptStyle.SYSTEM, mode) for question in questions]
 
 
-def transformers_read(model: Path, adapter: Path | None, questions: Sequence[Question]) -> NDArray[np.float32]:
-    """The verdict words' log-probabilities by a plain forward pass."""
+def transformers_read(
+    model: Path, adapter: Path | None, questions: Sequence[Question], mode: LabelMode = LabelMode.BINARY
+) -> NDArray[np.float32]:
+    """The log-probabilities of the verdict words of `mode` by a plain forward pass."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -30,8 +32,9 @@ def transformers_read(model: Path, adapter: Path | None, questions: Sequence[Que
     base = AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)
     network = base if adapter is None else PeftModel.from_pretrained(base, str(adapter))
     chat = ChatTokenizer(model)
-    tokens = list(chat.word_tokens(WORDS))
+    tokens = list(chat.word_tokens(list(prompts.VERDICT_WORDS[mode].values())))
+    asked = [torch.tensor([chat.encode(messages)]) for messages in judge_chats(questions, mode)]
     with torch.no_grad():
-        rows = [network(torch.tensor([chat.encode(c)])).logits[0, -1].log_softmax(-1)[tokens] for c in judge_chats(questions)]
+        rows = [network(one).logits[0, -1].log_softmax(-1)[tokens] for one in asked]
     read: NDArray[np.float32] = torch.stack(rows).numpy()
     return read

@@ -40,13 +40,22 @@ def batch_of(*examples: Example) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     return tokens, last, targets
 
 
-def test_the_verdict_is_read_at_each_examples_own_end_over_the_words_alone() -> None:
+@pytest.mark.parametrize(
+    ("words", "targets"),
+    [((7, 9), ([0.75, 0.25], [0.0, 1.0])), ((9, 2, 7), ([0.5, 0.3, 0.2], [0.0, 1.0, 0.0]))],
+    ids=["binary", "uncertainty"],
+)
+def test_the_verdict_is_read_at_each_examples_own_end_over_the_words_alone(
+    words: tuple[int, ...], targets: tuple[list[float], list[float]]
+) -> None:
     toy = Toy()
-    long, short = Example(tokens=[1, 2, 3], target=[0.75, 0.25], weight=1.0), Example(tokens=[4], target=[0.0, 1.0], weight=1.0)
-    losses = VerdictObjective(toy, (7, 9))(*batch_of(long, short)).tolist()
-    for loss, token, target in zip(losses, (3, 4), ([0.75, 0.25], [0.0, 1.0]), strict=True):
-        words = toy.after(token)[[7, 9]].log_softmax(-1)
-        assert loss == pytest.approx(float(-(torch.tensor(target) * words).sum()), abs=1e-6)
+    examples = [
+        Example(tokens=tokens, target=target, weight=1.0) for tokens, target in zip(([1, 2, 3], [4]), targets, strict=True)
+    ]
+    losses = VerdictObjective(toy, words)(*batch_of(*examples)).tolist()
+    for loss, token, target in zip(losses, (3, 4), targets, strict=True):
+        spoken = toy.after(token)[list(words)].log_softmax(-1)
+        assert loss == pytest.approx(float(-(torch.tensor(target) * spoken).sum()), abs=1e-6)
 
 
 @pytest.mark.parametrize("first", [1, 2])

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from know_thyself import prompts
 from know_thyself.engine.protocol import Decoding
-from know_thyself.types import Finish, ModelRef, Question
+from know_thyself.types import Finish, LabelMode, ModelRef, Question
 from tests.engine.reading import WORDS, judge_chats, transformers_read
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 DECODING = Decoding(num_trials=5, temperature=0.7, top_p=1.0, max_tokens=8)
 
 
-def test_a_read_is_transformers_read(engine: VllmEngine, small_world: Path, questions: list[Question]) -> None:
+@pytest.mark.parametrize("mode", LabelMode)
+def test_a_read_is_transformers_read(mode: LabelMode, engine: VllmEngine, small_world: Path, questions: list[Question]) -> None:
     engine.use(ModelRef(name=str(small_world / "model")))
-    read = engine.judge(judge_chats(questions), WORDS)
-    assert np.abs(read - transformers_read(small_world / "model", None, questions)).max() < 1e-3
+    words = list(prompts.VERDICT_WORDS[mode].values())
+    read = engine.judge(judge_chats(questions, mode), words)
+    assert read.shape == (len(questions), len(words))
+    assert np.abs(read - transformers_read(small_world / "model", None, questions, mode)).max() < 1e-3
 
 
 def test_swapping_judges_leaves_the_base_as_it_was(

@@ -8,21 +8,28 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from rich.text import Text
 
 from know_thyself.cli import main
 from know_thyself.cli.prompt import inspect_prompt as prompt_command
 from know_thyself.cli.prompt import show
+from know_thyself.config import TrainConfig
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.errors import ConfigError
 from know_thyself.inspection import Inspection, inspect_prompt
+from know_thyself.learning.examples import Examples
+from know_thyself.learning.objectives import example_of, objective_of
 from know_thyself.prompts import judge_messages
 from know_thyself.types import LabelMode, PromptStyle, Question
-from tests.chat_models import CHANNELS, DROPPING, OPENED, REFUSING, write_tokenizer
+from tests.chat_models import CHANNELS, DROPPING, OPENED, REFUSING, Family, write_tokenizer
+from tests.engine.classroom import lesson_in
 
 ROOT = Path(__file__).parents[2]
 QUESTION = Question(id="", text="Who?\tMe?", answers=(), context="A bell [bold]rang[/bold].")
@@ -92,11 +99,52 @@ def inspected(folder: Path, prefill: str | None = None) -> Inspection:
     return inspect_prompt(ChatTokenizer(folder, False, prefill), QUESTION, PromptStyle.SYSTEM, LabelMode.BINARY)
 
 
-def test_training_on_the_verdict_teaches_at_its_position_alone_and_on_the_sequence_everywhere(tmp_path: Path) -> None:
-    found = inspected(write_tokenizer(CHANNELS, tmp_path))
-    assert found.verdict_position == len(found.tokens) - 1
-    assert [i for i, taught in enumerate(found.loss["verdict"]) if taught] == [found.verdict_position]
-    assert found.loss["sequence"] == (True,) * len(found.tokens)
+class Toy(torch.nn.Module):
+    """A model that remembers the hidden states of its last batch, for their gradient."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.head = torch.nn.Embedding(vocabulary, 4), torch.nn.Linear(4, vocabulary)
+        self.states = torch.empty(0)
+
+    def get_decoder(self) -> object:
+        return self.decode
+
+    def decode(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        self.states = self.table(input_ids)
+        self.states.retain_grad()
+        return SimpleNamespace(last_hidden_state=self.states)
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+
+@pytest.mark.parametrize("loss", ["verdict", "sequence"])
+@pytest.mark.parametrize("family", [CHANNELS, DROPPING, OPENED], ids=["channels", "dropping", "opened"])
+def test_the_loss_is_shown_where_training_pulls_at_the_model(
+    family: Family, loss: Literal["verdict", "sequence"], tmp_path: Path
+) -> None:
+    found = inspected(write_tokenizer(family, tmp_path))
+    chat = ChatTokenizer(tmp_path)
+    lesson = lesson_in(tmp_path, tmp_path, TrainConfig(loss=loss, target="hard"))
+    example = example_of(lesson, chat, {**QUESTION.to_row(), "target": [0.0, 1.0], "weight": 1.0})
+    toy = Toy(len(chat.tokenizer))
+    tokens, last, targets, _ = Examples([example]).batch(np.arange(1))
+    objective_of(lesson, chat, toy)(tokens, last, targets).sum().backward()
+    assert toy.states.grad is not None
+    pulled = toy.states.grad[0].abs().sum(dim=-1) > 0
+    assert found.loss[loss] == tuple(pulled[: len(found.tokens)].tolist())
+    assert found.loss[loss][found.verdict_position]
+
+
+def test_a_loss_that_the_template_has_no_end_for_is_shown_nowhere(tmp_path: Path) -> None:
+    plain = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    found = inspected(write_tokenizer(Family(template=plain, specials=("<s>",), end="<s>"), tmp_path))
+    assert not any(found.loss["sequence"])
+    assert sum(found.loss["verdict"]) == 1
 
 
 def test_what_was_found_out_about_the_template_is_said(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from know_thyself.artefacts import ADAPTER_CONFIG, adapter_fault, adapter_rank, code_fault, weights_fault
+from know_thyself.artefacts import ADAPTER_CONFIG, adapter_fault, adapter_rank, code_fault, learning_fault, weights_fault
 from know_thyself.errors import ConfigError
 from know_thyself.models import resolve_model
 
@@ -166,3 +166,54 @@ def test_an_adapter_that_is_not_plain_lora_is_refused(settings: dict[str, Any], 
     assert fault.startswith(f"has {next(iter(settings))}=")
     assert "train" in fault
     assert len(fault.splitlines()) == 1
+
+
+def with_matrices(model: Path, *names: str) -> Path:
+    """`model` with weights of these names, each a matrix."""
+    places = {name: {"dtype": "U8", "shape": [1, 1], "data_offsets": [i, i + 1]} for i, name in enumerate(names)}
+    (model / ONE).write_bytes(packed(places, bytes(len(names))))
+    return model
+
+
+GPT_OSS = (
+    "model.embed_tokens.weight",
+    "model.layers.0.self_attn.q_proj.weight",
+    "model.layers.0.self_attn.q_proj.bias",
+    "model.layers.0.self_attn.o_proj.weight",
+    "model.layers.0.mlp.router.weight",
+    "model.layers.0.mlp.experts.0.down_proj.weight",
+    "model.layers.0.mlp.experts.gate_up_proj",
+    "lm_head.weight",
+)
+
+
+@pytest.mark.parametrize("targets", [(), ("q_proj",), ("self_attn.o_proj", "q_proj")])
+def test_layers_that_are_there_can_learn(targets: tuple[str, ...], model: Path) -> None:
+    assert learning_fault(with_matrices(model, *GPT_OSS), targets) is None
+
+
+@pytest.mark.parametrize(
+    "missing", ["c_attn", "proj", "q_proj.weight", "mlp.o_proj", "bias", "router", "down_proj", "gate_up_proj", "all-linear"]
+)
+def test_a_layer_that_is_not_there_is_told_with_those_that_are(missing: str, model: Path) -> None:
+    told = f"has no linear layer {missing}: choose --train.lora.targets from o_proj, q_proj"
+    assert learning_fault(with_matrices(model, *GPT_OSS), ("q_proj", missing)) == told
+
+
+def test_a_model_without_any_layer_to_adapt_says_so(model: Path) -> None:
+    told = "has no linear layer q_proj and no o_proj: choose --train.lora.targets from those of another model"
+    assert learning_fault(model, ("q_proj", "o_proj")) == told
+
+
+def test_quantised_weights_cannot_learn_and_the_remedy_is_told(model: Path) -> None:
+    (model / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "mxfp4"}}))
+    fault = learning_fault(model, ())
+    assert fault is not None
+    assert "quant_method': 'mxfp4'" in fault
+    assert "give an unquantised (bf16) copy of it" in fault
+    assert len(fault.splitlines()) == 1
+
+
+def test_settings_that_cannot_be_read_are_a_fault_of_one_that_is_to_learn(model: Path) -> None:
+    (model / "config.json").write_text("{")
+    assert "has no config.json that can be read" in (learning_fault(model, ()) or "")

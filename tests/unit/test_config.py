@@ -102,6 +102,16 @@ WRONG_FLAGS = {
     "value for a switch": (["--dry-run", "maybe"], "maybe"),
     "no model": (["--model", ""], "model=''"),
     "no layer": (["--train.lora.targets", ""], "train.lora.targets"),
+    "layer of the vocabulary": (["--train.lora.targets", "q_proj,lm_head"], "targets=lm_head holds the vocabulary"),
+    "layer of the vocabulary by its place": (
+        ["--train.lora.targets", "model.embed_tokens"],
+        "targets=model.embed_tokens holds",
+    ),
+    "DoRA": (["--train.lora.use_dora", "true"], "--train.lora.use-dora: engines load plain LoRA on linear layers alone"),
+    "layers saved whole": (
+        ["--train.lora.modules-to-save=lm_head"],
+        "--train.lora.modules-to-save=lm_head: engines load plain",
+    ),
     "name with a path": (["--name", "../secrets"], "name='../secrets'"),
     "name with a line end": (["--name", "a\nb"], r"name='a\nb'"),
     "reserved name": (["--name", "latest"], "name=latest"),
@@ -136,6 +146,7 @@ def test_a_wrong_flag_is_one_clear_line(flags: list[str], told: str) -> None:
 
 WRONG_PRESETS = {
     "unknown key": ("sede = 1", "'sede'"),
+    "DoRA": ("[train.lora]\nuse_dora = true", "train.lora.use_dora=True: engines load plain LoRA on linear layers alone"),
     "unknown key in a section": ("[train]\nepocs = 1", "train.epocs=1"),
     "key of the settings library": ("_env_file = 'x'", "'_env_file'"),
     "wrong type": ("seed = 'x'", "seed='x'"),
@@ -163,11 +174,17 @@ def test_a_wrong_preset_is_one_clear_line(text: str | bytes, told: str, tmp_path
         ("KT_TRAIN", "{bad"),
         ("KT_TRAIN__EPOCHS", "many"),
         ("KT_TRAIN__LORA__TARGETS", "q_proj"),
+        ("KT_TRAIN__LORA__MODULES_TO_SAVE", "[]"),
     ],
 )
 def test_a_wrong_environment_is_one_clear_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    expect_one_line([], {"KT_TRAIN__EPOCHS": "train.epochs='many'", "KT_TRAIN__LORA__TARGETS": "JSON"}.get(name, name))
+    told = {
+        "KT_TRAIN__EPOCHS": "train.epochs='many'",
+        "KT_TRAIN__LORA__TARGETS": "JSON",
+        "KT_TRAIN__LORA__MODULES_TO_SAVE": "MODULES_TO_SAVE is no setting: engines load plain LoRA",
+    }
+    expect_one_line([], told.get(name, name))
 
 
 def expect_one_line(flags: list[str], told: str) -> None:
