@@ -108,7 +108,7 @@ def test_contexts_are_asked_and_cut_as_in_the_run(folder: Path, started: list[Re
     assert engine.spec.max_model_len == LIMIT
     assert engine.judged == [prompts.judge_messages(q, PromptStyle.SYSTEM, LabelMode.BINARY) for q in asked]
     assert engine.sampled == [prompts.answer_messages(question) for question in asked]
-    assert asked[2].context in LONG
+    assert 0 < len(asked[2].context or "") < len(LONG)
     assert SHORT in engine.judged[1][-1]["content"]
 
 

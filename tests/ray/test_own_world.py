@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rich.table import Table
 
 from know_thyself.experiment import Experiment
 from know_thyself.world.build import build_world
@@ -40,6 +41,11 @@ def rows(run: Run, stage: str) -> list[dict[str, Any]]:
     return [row for part in run.parts(stage) for row in pq.read_table(part).to_pylist()]
 
 
+def total(table: Table, header: str) -> int:
+    (column,) = (column for column in table.columns if column.header == header)
+    return sum(int(str(cell)) for cell in column.cells)
+
+
 def test_questions_come_with_their_paragraphs_and_spellings(run: Run) -> None:
     asked = rows(run, "questions")
     assert {len(question["answers"]) for question in asked} == {2}
@@ -65,7 +71,6 @@ def test_the_own_grader_decides_in_the_workers(run: Run) -> None:
 
 def test_a_world_is_described_by_the_run_on_it(run: Run, world: Path) -> None:
     counts, known = describe_world(world, Experiment(run.path))
-    asked, facts = (sum(map(int, table.columns[column].cells)) for table, column in ((known, 1), (counts, 2)))
-    assert asked == facts == len(rows(run, "grade"))
+    assert total(known, "questions") == total(counts, "facts") == len(rows(run, "grade"))
     assert known.row_count > 3
     assert "exposure predicts all with AUROC 0." in str(known.caption)
