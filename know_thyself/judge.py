@@ -1,7 +1,8 @@
 """The judge folder: a trained judge with all that its verdicts are bound to.
 
     judge/
-      judge.json     identity: base digest, prompts, prefill, encoding, verdict words and tokens, event, decoding, calibration
+      judge.json     identity: base digest, prompts, prefill, encoding, verdict words and tokens, event, decoding, calibration,
+                     longest prompt
       adapter/       the PEFT adapter of a LoRA judge
       model/         the weights of a fully fine-tuned judge, which is its own answerer
       tokenizer      files of the base
@@ -34,7 +35,8 @@ KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 class JudgeCard(BaseModel):
     """What `judge.json` says. `encoding` is the digest of what makes tokens of a chat: template, `prefill`, tokenizer.
 
-    `thresholds` are those of summary.json: from where on questions pass, and what was promised of them.
+    `thresholds` are those of summary.json: from where on questions pass, and what was promised of them. `max_model_len` is the
+    longest prompt of its run, answer included: contexts are cut to it. Cards older than the field mean the default of then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,7 @@ class JudgeCard(BaseModel):
     event: str
     label_rule: str
     decoding: dict[str, Any]
+    max_model_len: int = 1024
     calibration: Calibration | None = None
     thresholds: tuple[dict[str, Any], ...] = ()
     files: dict[str, str] = {}

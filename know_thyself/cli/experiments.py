@@ -25,6 +25,7 @@ def named_experiment(name: str, root: Path) -> Experiment:
 def ask(
     name: Name,
     question: Annotated[str, typer.Argument(help="the question")],
+    context: Annotated[str | None, typer.Option(help="a text to answer from; its end is cut where it is too long")] = None,
     answer: Annotated[bool, typer.Option("--answer", help="let the model answer as well")] = False,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run code that comes with the model")] = False,
     root: Root = DEFAULT_ROOT,
@@ -32,6 +33,8 @@ def ask(
     """Ask the judge of an experiment whether its model can answer a question."""
     if not question.strip():
         raise ConfigError("the question is empty: ask something")
+    if context is not None and not context.strip():
+        raise ConfigError("the context is empty: give it a text, or leave --context out")
     experiment = named_experiment(name, root)
     terminal = own_console(STDERR)
     terminal.print("starting an engine, 20 to 40 seconds on a CPU")
@@ -39,8 +42,11 @@ def ask(
         from know_thyself.client.local import LocalJudge
 
         with LocalJudge(experiment.judge, trust_remote_code=trust_remote_code) as judge:
-            opinion = judge.judge([question])[0]
-            reply = judge.answer([question])[0] if answer else None
+            opinion = judge.judge([question], [context])[0]
+            reply = judge.answer([question], [context])[0] if answer else None
+            longest = judge.card.max_model_len
+    if opinion.context_cut:
+        terminal.print(f"the context was too long and lost its end: the model reads {longest} tokens at most")
     if opinion.p_correct is None:
         print(f"{opinion.verdict}: P({opinion.event}) = {opinion.confidence:.2f}, not calibrated")
     else:

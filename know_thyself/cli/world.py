@@ -22,7 +22,7 @@ def build(
     subjects: Annotated[int | None, typer.Option(help="subjects of the questions")] = None,
     tail: Annotated[float | None, typer.Option(help="share of documents about one-off subjects")] = None,
     shortcut: Annotated[float | None, typer.Option(help="share of subjects whose name tells how well they are known")] = None,
-    spellings: Annotated[int | None, typer.Option(help="accepted spellings of each answer, 1 to 3")] = None,
+    spellings: Annotated[int | None, typer.Option(help="accepted spellings (aliases) of each answer, 1 to 3")] = None,
     context: Annotated[float | None, typer.Option(help="share of questions asked with paragraphs to read")] = None,
     steps: Annotated[int | None, typer.Option(help="optimiser steps of the language model")] = None,
     layers: Annotated[int | None, typer.Option(help="layers of the language model")] = None,

@@ -1,7 +1,7 @@
 """Contexts cut to what the model can read: once, at their end, before anything is asked, and never the question itself.
 
-Sampling, training and judging then see the very same text. A context is cut so that both prompts of a run fit: the answer
-prompt with the longest answer, and the judge's prompt with its verdict word.
+Sampling, training, judging and serving then see the very same text. A context is cut so that both prompts of a run fit: the
+answer prompt with the longest answer, and the judge's prompt with its verdict word.
 """
 
 from __future__ import annotations
@@ -36,10 +36,17 @@ class Room:
     style: PromptStyle
     mode: LabelMode
 
+    def answer_chat(self, question: Question) -> tuple[Chat, int]:
+        """The prompt that has `question` answered, and the tokens it may have."""
+        return prompts.answer_messages(question), self.max_model_len - self.max_tokens
+
+    def judge_chat(self, question: Question) -> tuple[Chat, int]:
+        """The prompt that has `question` judged, and the tokens it may have."""
+        return prompts.judge_messages(question, self.style, self.mode), self.max_model_len - 1
+
     def chats(self, question: Question) -> list[tuple[Chat, int]]:
-        """The prompts of `question`, each with the tokens it may have."""
-        judge = prompts.judge_messages(question, self.style, self.mode)
-        return [(prompts.answer_messages(question), self.max_model_len - self.max_tokens), (judge, self.max_model_len - 1)]
+        """Both."""
+        return [self.answer_chat(question), self.judge_chat(question)]
 
 
 def fit_contexts(

@@ -88,7 +88,9 @@ def _stalled(epochs: Sequence[EpochResult], patience: int) -> bool:
 def examine_first(bench: Bench, questions: Result) -> Result:
     """The untrained model's judgments and, unless logs hold the counts, its answers, in one pass."""
     logged = bool(bench.questions.logs)
-    title = "epoch 0: a judgment each" if logged else "epoch 0: five answers and a judgment each"
+    trials = bench.config.sampling.num_trials
+    answers = "" if logged else "1 answer and " if trials == 1 else f"{trials} answers and "
+    title = f"epoch 0: {answers}a judgment each"
     return bench.examine(title, questions, answerer=None if logged else bench.base, judge=bench.base, epoch=0)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ from know_thyself.errors import DataError
 from know_thyself.evaluation.metrics.discrimination import auroc
 from know_thyself.experiment import Experiment
 from know_thyself.experiment.epochs import committed_stage, read_index
+from know_thyself.world.facts import Fact
 from know_thyself.world.recipe import WorldRecipe
 
 EXPOSURES = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 10**9))
@@ -26,7 +26,7 @@ def describe_world(folder: Path, measured: Experiment | None) -> list[Table]:
     """
     if not (folder / "facts.parquet").is_file():
         raise DataError(f"{folder} holds no facts.parquet: give the folder of a world")
-    facts = pq.read_table(folder / "facts.parquet").to_pylist()
+    facts = [Fact.from_row(row) for row in pq.read_table(folder / "facts.parquet").to_pylist()]
     recipe = WorldRecipe.model_validate_json((folder / "recipe.json").read_text())
     tables = [_counts(facts, recipe)]
     if measured is not None:
@@ -34,19 +34,19 @@ def describe_world(folder: Path, measured: Experiment | None) -> list[Table]:
     return tables
 
 
-def _counts(facts: list[dict[str, Any]], recipe: WorldRecipe) -> Table:
+def _counts(facts: list[Fact], recipe: WorldRecipe) -> Table:
     table = Table("split", "subjects", "facts", "never told", title=f"world of seed {recipe.seed}", title_justify="left")
-    total = Counter(fact["split"] for fact in facts)
-    untold = Counter(fact["split"] for fact in facts if fact["exposure"] == 0)
+    total = Counter(fact.split for fact in facts)
+    untold = Counter(fact.split for fact in facts if fact.exposure == 0)
     for split, count in total.items():
-        subjects = len({fact["subject"] for fact in facts if fact["split"] == split})
+        subjects = len({fact.subject for fact in facts if fact.split == split})
         table.add_row(split, str(subjects), str(count), str(untold[split]))
     return table
 
 
-def _joined(folder: Path, facts: list[dict[str, Any]], measured: Experiment) -> list[tuple[int, int, int]]:
+def _joined(folder: Path, facts: list[Fact], measured: Experiment) -> list[tuple[int, int, int]]:
     """Exposure, right trials and trials of each question that the experiment graded, as the untrained model answered."""
-    exposure = {f"{f['subject'].replace(' ', '-').lower()}.{f['relation']}": f["exposure"] for f in facts}
+    exposure = {fact.question_id: fact.exposure for fact in facts}
     graded = committed_stage(measured, read_index(measured).epochs[0].graded).read().to_pylist()
     asked = [row for row in graded if row["id"] in exposure and None not in row["correct"]]
     rows = [(exposure[row["id"]], sum(row["correct"]), len(row["correct"])) for row in asked]

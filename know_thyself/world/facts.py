@@ -38,6 +38,11 @@ class Fact(Record):
     exposure: int
     split: str
 
+    @property
+    def question_id(self) -> str:
+        """The id of the question that asks for it."""
+        return f"{self.subject.replace(' ', '-').lower()}.{self.relation}"
+
 
 def names(rng: np.random.Generator) -> Iterator[str]:
     """Endless invented two-word names, each given once."""
@@ -114,7 +119,7 @@ def make_questions(facts: list[Fact], recipe: WorldRecipe) -> list[Question]:
     for fact in facts:
         wordings = RELATION[fact.relation].questions
         question = Question(
-            id=f"{fact.subject.replace(' ', '-').lower()}.{fact.relation}",
+            id=fact.question_id,
             text=wordings[rng.integers(len(wordings))].format(s=fact.subject),
             answers=spellings(fact.value, recipe.spellings),
             context=context_of(reading, fact, recipe),

@@ -1,4 +1,7 @@
-"""Real questions through the main job, on the world's model: it knows none of them, says so, and nothing breaks."""
+"""Questions that are not the world's through the main job, on the world's model: it knows none, says so, and nothing breaks.
+
+Real questions where there are any on this machine; invented ones in HotpotQA's layout everywhere.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.behaviour.invented import hotpot_rows
+
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 HOTPOT, NATURAL = DATA / "hotpotqa_distractor_100.json", DATA / "nq_open_dev.jsonl"
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not (HOTPOT.is_file() and NATURAL.is_file()), reason=f"the real questions are not in {DATA}"),
-]
+pytestmark = pytest.mark.engine
+real_data = pytest.mark.skipif(not (HOTPOT.is_file() and NATURAL.is_file()), reason=f"the real questions are not in {DATA}")
 
 
 def run_job(root: Path, dataset: str, rows: list[dict[str, Any]]) -> tuple[Path, str]:
@@ -28,18 +31,9 @@ def run_job(root: Path, dataset: str, rows: list[dict[str, Any]]) -> tuple[Path,
     (folder / "train.json").write_text(json.dumps([row for i, row in enumerate(rows) if i % 4]))
     (folder / "validation.json").write_text(json.dumps(rows[::4]))
     command = [
-        *(
-            sys.executable,
-            "-m",
-            "jobs.judgment",
-            "--preset",
-            "world",
-            "--name",
-            dataset,
-            "--experiments-root",
-            str(root / "runs"),
-        ),
-        *("--dataset", dataset, "--data.path", str(folder), "--data.least", "5", "--train.epochs", "0"),
+        *(sys.executable, "-m", "jobs.judgment", "--preset", "world", "--name", dataset),
+        *("--experiments-root", str(root / "runs"), "--dataset", dataset, "--data.path", str(folder)),
+        *("--data.least", "5", "--train.epochs", "0"),
     ]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=590, check=False)
     output = finished.stdout + finished.stderr
@@ -63,17 +57,34 @@ def share_answered(experiment: Path) -> float:
     return sum(any(row["correct"]) for row in asked) / len(asked)
 
 
-def test_questions_with_long_contexts_are_cut_asked_and_judged(tmp_path: Path) -> None:
-    experiment, output = run_job(tmp_path, "hotpotqa", json.loads(HOTPOT.read_text()))
+def check_cut(experiment: Path, output: str, validation: int, least_cut: int) -> None:
+    """All contexts but a few were cut, the run says so, and all validation questions were asked and judged."""
     summary = json.loads((experiment / "summary.json").read_text())
-    validation = summary["epochs"][0]["validation"]
-    assert (validation["questions"], validation["dropped"]) == (25, 0)
-    assert sum(summary["context_cut"].values()) > 90
+    facts = summary["epochs"][0]["validation"]
+    assert (facts["questions"], facts["dropped"]) == (validation, 0)
+    assert sum(summary["context_cut"].values()) >= least_cut
     assert "contexts cut to fit 256 tokens" in output
     assert "were too long for the model and lost their end" in (experiment / "report.html").read_text()
+
+
+def test_invented_questions_with_long_contexts_are_cut_asked_and_judged(tmp_path: Path) -> None:
+    rows = hotpot_rows()
+    experiment, output = run_job(tmp_path, "hotpotqa", rows)
+    check_cut(experiment, output, validation=5, least_cut=len(rows))
+    asked = _rows(experiment, "questions")
+    assert {row["id"]: row["question"] for row in rows} == {name: row["text"] for name, row in asked.items()}
+    assert all(50 < len(row["context"]) < 800 for row in asked.values())
+    assert {len(row["correct"]) for row in _rows(experiment, "grade").values()} == {5}
+
+
+@real_data
+def test_questions_with_long_contexts_are_cut_asked_and_judged(tmp_path: Path) -> None:
+    experiment, output = run_job(tmp_path, "hotpotqa", json.loads(HOTPOT.read_text()))
+    check_cut(experiment, output, validation=25, least_cut=91)
     assert share_answered(experiment) < 0.02
 
 
+@real_data
 def test_questions_that_people_asked_are_asked_and_judged(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in NATURAL.read_text().splitlines()[:200]]
     experiment, output = run_job(tmp_path, "nq_open", rows)

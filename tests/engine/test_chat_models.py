@@ -33,6 +33,8 @@ from tests.engine.reading import WORDS, judge_chats, transformers_read
 
 DECODING = Decoding(num_trials=4, temperature=1.0, top_p=1.0, max_tokens=48)
 QUESTIONS = [Question(id=f"q{i}", text=f"What is the capital of country {i}?", answers=("x",)) for i in range(24)]
+TOLD = Question(id="told", text="What is the capital of country 3?", answers=("x",), context="Country 3: its capital is x.")
+LONGEST = 256
 
 
 class Recorder:
@@ -55,7 +57,7 @@ def test_a_thinking_model_is_sampled_judged_trained_and_served_alike(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = write_model(family, tmp_path / "model")
-    spec = EngineSpec(base=str(model), device="cpu", mode="swap", max_model_len=256, cores=2)
+    spec = EngineSpec(base=str(model), device="cpu", mode="swap", max_model_len=LONGEST, cores=2)
     engine = vllm.VllmEngine(spec)
     recorder = Recorder(engine._llm)
     monkeypatch.setattr(engine, "_llm", recorder)
@@ -71,8 +73,10 @@ def test_a_thinking_model_is_sampled_judged_trained_and_served_alike(
     for prefill in (None, "So:"):
         digests = where_tokens_are_made(model, prefill, recorder, tmp_path / str(prefill))
         chat = ChatTokenizer(model, False, prefill)
-        assert digests == dict.fromkeys(digests, encoding_digest(chat.encode(prompts.answer_messages(QUESTIONS[0]))))
-        assert chat.text(prompts.answer_messages(QUESTIONS[0])).endswith(chat.prefill)
+        asked = prompts.answer_messages(TOLD)
+        assert digests == dict.fromkeys(digests, encoding_digest(chat.encode(asked)))
+        assert "Context: Country 3: its capital is x.\n\nQuestion: What is" in chat.text(asked)
+        assert chat.text(asked).endswith(chat.prefill)
 
 
 def check_endings(engine: vllm.VllmEngine, recorder: Recorder, chat: ChatTokenizer) -> None:
@@ -86,7 +90,7 @@ def check_endings(engine: vllm.VllmEngine, recorder: Recorder, chat: ChatTokeniz
 
 
 def where_tokens_are_made(model: Path, prefill: str | None, recorder: Recorder, scratch: Path) -> dict[str, str]:
-    """The digest of one question's encoding in each place; in style SAME all places encode the same chat."""
+    """The digest of the encoding of `TOLD` in each place; in style SAME all places encode the same chat."""
     scratch.mkdir()
     base, chat = resolve_model(str(model), None), ChatTokenizer(model, False, prefill)
     started = spec_of_an_experiment(base, chat, prefill, scratch)
@@ -99,14 +103,14 @@ def where_tokens_are_made(model: Path, prefill: str | None, recorder: Recorder, 
         mode=LabelMode.BINARY,
         seed=0,
         backend="vllm",
-        max_model_len=256,
+        max_model_len=LONGEST,
         encoding=chat.digest,
     )
-    examining.Examiner(task, started, str(scratch))(pa.Table.from_pylist([QUESTIONS[0].to_row()]))
+    examining.Examiner(task, started, str(scratch))(pa.Table.from_pylist([TOLD.to_row()]))
     write_judge(scratch / "judge", card_of(base, chat), None)
     with LocalJudge(scratch / "judge") as judge:
-        judge.judge([QUESTIONS[0].text])
-        judge.answer([QUESTIONS[0].text])
+        judge.judge([TOLD.text], [TOLD.context])
+        judge.answer([TOLD.text], [TOLD.context])
     places = ["sampling", "judging", "local judge", "local answer"]
     digests = {place: encoding_digest(ids) for place, ids in zip(places, recorder.prompts, strict=True)}
     return {**digests, "training": encoding_digest(trained_prompt(started, scratch))}
@@ -144,11 +148,12 @@ def card_of(base: ModelRef, chat: ChatTokenizer) -> JudgeCard:
         event="k/n >= 0.5",
         label_rule="can >= 1, uncertain >= 0.5",
         decoding={"max_tokens": 8},
+        max_model_len=LONGEST,
     )
 
 
 def trained_prompt(started: EngineSpec, scratch: Path) -> list[int]:
-    """What training reads of the first question."""
+    """What training reads of `TOLD`."""
     lesson = Lesson(
         base=started.base,
         folder=str(scratch),
@@ -167,5 +172,5 @@ def trained_prompt(started: EngineSpec, scratch: Path) -> list[int]:
         deepspeed={},
     )
     chat = ChatTokenizer(lesson.base, lesson.trust_remote_code, lesson.prefill)
-    row = {**QUESTIONS[0].to_row(), "target": [1.0, 0.0], "weight": 1.0}
+    row = {**TOLD.to_row(), "target": [1.0, 0.0], "weight": 1.0}
     return example_of(lesson, chat, row).tokens

@@ -271,6 +271,55 @@ def test_a_damaged_local_copy_is_refused_in_one_line(tmp_path: Path) -> None:
     expect(DataError, r"train\.jsonl cannot be read", config_of("nq_open", path=str(tmp_path)))
 
 
+HUB_CARD = """---
+configs:
+- config_name: rc.nocontext
+  data_files:
+  - {split: train, path: filtered/train-*.parquet}
+  - {split: validation, path: filtered/validation-*.parquet}
+- config_name: unfiltered.nocontext
+  data_files:
+  - {split: train, path: whole/train-*.parquet}
+  - {split: validation, path: whole/validation-*.parquet}
+---
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is asked of the hub, as repository and revision, whose repositories `datasets` finds in a folder instead."""
+    import datasets
+
+    asked: list[tuple[str, str]] = []
+    whole = datasets.load_dataset
+
+    def load_dataset(path: str, *, revision: str, **settings: Any) -> Any:
+        asked.append((path, revision))
+        return whole(str(tmp_path / path), **settings)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def test_the_hub_is_read_by_subset_revision_and_split(tmp_path: Path, hub: list[tuple[str, str]]) -> None:
+    repository = tmp_path / "mandarjoshi" / "trivia_qa"
+    for number, place in enumerate(("filtered", "whole")):
+        write(repository / place / "train-0-of-2.parquet", [trivia(10 * number + i) for i in (1, 2)])
+        write(repository / place / "train-1-of-2.parquet", [trivia(10 * number + 3)])
+        write(repository / place / "validation-0-of-1.parquet", [trivia(10 * number + 4)])
+    (repository / "README.md").write_text(HUB_CARD)
+    plain, chosen = (
+        load(config_of("triviaqa", revision="v1", **settings)) for settings in ({}, {"subset": "unfiltered.nocontext"})
+    )
+    assert [question.id for question in plain.train] == ["tc_1", "tc_2", "tc_3"]
+    assert [question.id for question in plain.validation] == ["tc_4"]
+    assert [question.id for question in chosen.train] == ["tc_11", "tc_12", "tc_13"]
+    assert hub == [("mandarjoshi/trivia_qa", "v1")] * 4
+    swapped = config_of("triviaqa", revision="v1", train_split="validation", validation_split="train")
+    assert [question.id for question in load(swapped).train] == ["tc_4"]
+    expect(DataError, "check --data.subset, --data.revision", config_of("triviaqa", revision="v1", train_split="test"))
+
+
 def test_a_hub_out_of_reach_is_told_with_the_way_around_it() -> None:
     expect(HubError, r"mandarjoshi/trivia_qa cannot be read from the hub .*--data\.path", config_of("triviaqa"))
 

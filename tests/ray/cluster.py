@@ -31,9 +31,9 @@ class Cluster:
     server: str
     environment: dict[str, str]
 
-    def submit(self, job_id: str, *entrypoint: str, timeout: float) -> subprocess.CompletedProcess[str]:
-        """`ray job submit` of `entrypoint` in a copy of the repository, to its end."""
-        command = [RAY, "job", "submit", "--address", self.server, "--submission-id", job_id, "--working-dir", str(ROOT)]
+    def submit(self, job_id: str, *entrypoint: str, timeout: float, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        """`ray job submit` of `entrypoint` in a copy of `folder`, to its end."""
+        command = [RAY, "job", "submit", "--address", self.server, "--submission-id", job_id, "--working-dir", str(folder)]
         return subprocess.run(
             [*command, "--", *entrypoint],
             env=self.environment,

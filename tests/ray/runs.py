@@ -27,11 +27,25 @@ def wait_until(reached: Callable[[], bool], told: str, process: subprocess.Popen
         time.sleep(0.02)
 
 
-class Run:
-    """One way to run a job on the fake engine, the main one if not told: its settings, and where its experiment is."""
+OWN_GRADER = """
+def grade(reply, answers):
+    return answers[0] if reply.startswith("value ") else None
+"""
 
-    def __init__(self, root: Path, model: Path, questions: Path, *flags: str, job: str = "judgment") -> None:
-        self.root, self.job = root, job
+
+def write_own_grader(folder: Path) -> str:
+    """A user's grader, in a file in `folder`, that takes for right whatever the fake engine does; what --grader calls it."""
+    (folder / "own_grader.py").write_text(OWN_GRADER)
+    return "own_grader:grade"
+
+
+class Run:
+    """One way to run a job on the fake engine: its settings, where its experiment is, and the folder to start it in."""
+
+    def __init__(
+        self, root: Path, model: Path, questions: Path, *flags: str, job: str = "judgment", folder: Path = ROOT
+    ) -> None:
+        self.root, self.job, self.folder = root, job, folder
         self.flags = [
             *("--name", "run", "--model", str(model), "--dataset", str(questions), "--experiments-root", str(root)),
             *("--engine.backend", FAKE, "--engine.device", "cpu", "--data.least", "30", "--train.learning-rate", "1e-3"),
@@ -47,8 +61,8 @@ class Run:
         """The job as a process that leads a session of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", f"jobs.{self.job}", *self.flags],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -22,18 +22,25 @@ def test_logs_take_the_place_of_trials(small_world: Path, tmp_path: Path) -> Non
     for split, count in (("train", 120), ("validation", 40)):
         rows = [{"question": f"What is {split} {i}?", "num_correct": i % 5, "num_trials": 4 + i % 2} for i in range(count)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = Run(tmp_path / "runs", small_world / "model", folder, "--label.source", "logs", "--train.epochs", "0")
+    run = Run(tmp_path / "runs", small_world / "model", folder, "--label.source", "logs", "--train.epochs", "1")
     output = run.finish()
-    assert "five answers" not in output
+    assert "epoch 0: a judgment each" in output
     examined = [row for part in run.parts("examine") for row in pq.read_table(part).to_pylist()]
-    assert len(examined) == 160
+    assert len(examined) == 2 * 160, "both epochs judge, and neither samples"
     assert {row["trials"] is None for row in examined} == {True}
     graded = [row for part in run.parts("grade") for row in pq.read_table(part).to_pylist()]
+    assert len(graded) == 160, "the logs are read once"
     assert {len(row["correct"]) for row in graded} == {4, 5}
-    validation = json.loads((run.path / "summary.json").read_text())["epochs"][0]["validation"]
+    accuracy = {row["id"]: sum(row["correct"]) / len(row["correct"]) for row in graded}
+    (table,) = run.path.glob("stages/train-*/examples.parquet")
+    taught = pq.read_table(table).to_pylist()
+    assert len(taught) == 60
+    for row in taught:
+        assert row["target"] == pytest.approx([accuracy[row["id"]], 1 - accuracy[row["id"]]])
     said = [(i % 5) / (4 + i % 2) for i in range(40)]
-    assert validation["questions"] == 40
-    assert validation["qa_accuracy"] == pytest.approx(sum(said) / 40)
+    for epoch in json.loads((run.path / "summary.json").read_text())["epochs"]:
+        assert epoch["validation"]["questions"] == 40
+        assert epoch["validation"]["qa_accuracy"] == pytest.approx(sum(said) / 40)
 
 
 def test_the_grades_are_labels_like_those_of_trials(tmp_path: Path) -> None:

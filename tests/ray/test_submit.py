@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from know_thyself.judge import read_judge, write_judge
 from tests.conftest import write_fake_questions
-from tests.ray.cluster import Cluster, cluster
-from tests.ray.runs import Run
+from tests.ray.cluster import ROOT, Cluster, cluster
+from tests.ray.runs import Run, write_own_grader
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +28,61 @@ def run(tmp_path: Path, small_world: Path) -> Run:
     return Run(tmp_path / "experiments", small_world / "model", questions, "--train.epochs", "1")
 
 
-def test_a_submitted_job_leaves_its_experiment_where_it_was_told(running: Cluster, run: Run) -> None:
-    submitted = running.submit("judgment", "python", "-m", "jobs.judgment", *run.flags, timeout=540)
-    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    assert "Traceback" not in submitted.stdout + submitted.stderr
-    record = running.job("judgment")
+def submit(running: Cluster, job: str, *flags: str, folder: Path = ROOT, name: str | None = None) -> str:
+    """Submit `job`, under its own name when not given another; what it printed. It must succeed."""
+    job_id = name or job
+    submitted = running.submit(job_id, "python", "-m", f"jobs.{job}", *flags, timeout=540, folder=folder)
+    output = submitted.stdout + submitted.stderr
+    assert submitted.returncode == 0, output
+    assert "Traceback" not in output
+    record = running.job(job_id)
     assert (record["status"], record["driver_exit_code"]) == ("SUCCEEDED", 0)
+    return output
+
+
+def check_no_token(running: Cluster, run: Run) -> None:
+    """No file below the root of experiments holds the token of the cluster."""
+    token = running.environment["RAY_AUTH_TOKEN"].encode()
+    files = [file for file in run.root.rglob("*") if file.is_file()]
+    assert any(file.name == "driver.log" for file in files)
+    assert [file for file in files if token in file.read_bytes()] == []
+
+
+def test_a_submitted_job_leaves_its_experiment_where_it_was_told(running: Cluster, run: Run) -> None:
+    submit(running, "judgment", *run.flags)
+    check_no_token(running, run)
     summary = json.loads((run.path / "summary.json").read_text())
     assert [row["epoch"] for row in summary["epochs"]] == [0, 1]
     assert (run.path / "judge" / "judge.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_job_is_submitted_and_goes_on_from_the_others(running: Cluster, run: Run, tmp_path: Path) -> None:
+    """The folder that is submitted is not the repository but a copy, with a grader beside it that the workers must find."""
+    folder = tmp_path / "folder"
+    for package in ("jobs", "know_thyself"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    flags = (*run.flags, "--grader", write_own_grader(folder), "--sampling.num-trials", "3")
+    for job in ("sample", "label", "train"):
+        submit(running, job, *flags, folder=folder, name=f"{job}-alone")
+    before = {marker.parent.name for marker in run.path.glob("stages/*/_DONE.json")}
+    assert {name.partition("-")[0] for name in before} == {"questions", "examine", "grade", "train"}
+    output = submit(running, "judgment", *flags, folder=folder, name="judgment-after")
+    assert all(f"{name}: already done" in output for name in before)
+
+    trained = tmp_path / "trained"  # the chosen judge may be the untrained one, which has no adapter to merge
+    (stage,) = run.path.glob("stages/train-*")
+    write_judge(trained, read_judge(run.path / "judge").model_copy(update={"epoch": 1}), stage)
+    for job in ("merge", "judge", "evaluate"):
+        submit(running, job, *flags, "--judge", str(trained), folder=folder)
+    assert list(run.path.glob("stages/merge-*/model/config.json"))
+    assert list(run.path.glob("stages/examine-*/judged_by.json"))
+    found = json.loads((run.path / "evaluation.json").read_text())["splits"]["validation"]
+    expected = json.loads((run.path / "summary.json").read_text())["epochs"][1]["validation"]
+    for number in ("questions", "qa_accuracy", "judgment_accuracy", "auroc"):
+        assert found[number] == expected[number]
+    check_no_token(running, run)
 
 
 @pytest.mark.slow

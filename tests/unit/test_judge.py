@@ -84,6 +84,11 @@ def test_a_judge_reads_back_as_it_was_written(tmp_path: Path, base: Path, traine
     assert names(tmp_path / "deep" / "judge") == sorted([*files, CARD])
 
 
+def test_a_judge_of_before_its_longest_prompt_was_written_down_was_given_the_default_of_then(judge: Path) -> None:
+    rewrite(lambda content: content.pop("max_model_len"))(judge)
+    assert read_judge(judge).max_model_len == 1024
+
+
 def test_a_fully_tuned_judge_brings_its_weights(judge: Path, base: Path, trained: Path) -> None:
     written = write_judge(judge, card(base, tuning="full"), trained)
     files = ["chat_template.jinja", "model/config.json", "model/model_model.safetensors", "tokenizer.json"]

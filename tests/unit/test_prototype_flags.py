@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,17 @@ from jobs.prototype_flags import FLAGS, REFUSED, STUDY_FLAGS, translate
 from know_thyself.config import RunConfig, load_config
 from know_thyself.errors import ConfigError
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "coming-from-the-prototype.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "coming-from-the-prototype.md"
+
+
+def shown(document: Path) -> list[str]:
+    """The flags of every job that `document` shows how to start, each once."""
+    found = re.findall(r"python -m jobs\.\w+ +(--[^`#\n]*)", document.read_text().replace("\\\n", ""))
+    return list(dict.fromkeys(" ".join(flags.split()) for flags in found))
+
+
+WRITTEN_OUT = [flags for flags in shown(DOCUMENT) if "--model" in flags]
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +145,32 @@ def test_the_document_shows_every_flag_with_its_translation(flag: str) -> None:
     rows = [line.split("|")[1:3] for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{flag}` |")]
     translation = f" `{FLAGS[flag]}` " if FLAGS.get(flag) else " " if flag in FLAGS else " refused "
     assert rows == [[f" `{flag}` ", translation]]
+
+
+@pytest.mark.parametrize("document", [DOCUMENT, ROOT / "README.md"], ids=lambda path: path.stem)
+def test_every_command_that_is_shown_resolves(document: Path) -> None:
+    commands = [shlex.split(flags) for flags in shown(document)]
+    assert len(commands) > 8
+    for words in commands:
+        given = dict(zip(words, [*words[1:], ""], strict=True))
+        config = load(*words)
+        assert (config.preset, config.dataset) == (given.get("--preset"), given.get("--dataset", config.dataset))
+
+
+def test_the_published_commands_are_written_out_and_are_the_presets() -> None:
+    published = {(c.model, c.dataset): flags for flags in WRITTEN_OUT if "--tuning" in flags for c in [load(*flags.split())]}
+    assert len(published) == 4
+    for (model, dataset), flags in published.items():
+        size = "gptoss20b" if "gpt-oss" in model else "qwen7b"
+        preset = load("--preset", f"prototype-{dataset}-{size}")
+        assert load("--preset", f"prototype-{dataset}-{size}", *flags.split()) == preset
+
+
+def test_the_first_judgment_of_the_other_pipeline_is_written_out() -> None:
+    pipeline = [load(*flags.split()) for flags in WRITTEN_OUT if "0.5B" in flags]
+    assert [config.tuning for config in pipeline] == ["lora", "full", "lora", "full"]
+    assert {(config.data.num_train, config.data.num_validation, config.train.epochs) for config in pipeline} == {
+        (10000, 1000, 1)
+    }
+    assert [config.engine.batch_size for config in pipeline] == [512, 64, 512, 512]
+    assert {config.train.batch_size for config in pipeline} == {32}

@@ -1,0 +1,170 @@
+"""A judge in this process asks as its run did: contexts are cut alike, and what cannot fit is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+from typer.testing import CliRunner
+
+from know_thyself import prompts
+from know_thyself.cli import app, experiments
+from know_thyself.client import local
+from know_thyself.client.local import LocalJudge
+from know_thyself.engine.chat import ChatTokenizer
+from know_thyself.engine.fitting import Room, fit_contexts
+from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
+from know_thyself.errors import DataError, EngineError
+from know_thyself.judge import JudgeCard, write_judge
+from know_thyself.models import resolve_model
+from know_thyself.testing import FakeEngine
+from know_thyself.types import LabelMode, PromptStyle, Question, Split
+
+LIMIT, ANSWER = 128, 12
+WORDS = ["yes", "no"]
+QUESTION = "Where was Sisun Nosix born?"
+SHORT, LONG = "Sisun Nosix was born in Quorn.", "Sisun Nosix was born in Quorn; and 1939 came. Größe 東京 " * 40
+
+
+class Recorder(FakeEngine):
+    """The fake engine, with what it was started with and all that it was asked."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        super().__init__(spec)
+        self.spec = spec
+        self.judged: list[Chat] = []
+        self.sampled: list[Chat] = []
+
+    def judge(self, chats: Sequence[Chat], words: Sequence[str]) -> NDArray[np.float64]:
+        self.judged += chats
+        return super().judge(chats, words)
+
+    def sample(self, chats: Sequence[Chat], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
+        self.sampled += chats
+        return super().sample(chats, seeds, decoding)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
+    """The engines that were started, in the place of real ones."""
+    engines: list[Recorder] = []
+
+    def start(spec: EngineSpec) -> Recorder:
+        engines.append(Recorder(spec))
+        return engines[-1]
+
+    monkeypatch.setattr(local, "load_engine_factory", lambda _: start)
+    return engines
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The untrained judge of an experiment `one` whose run read at most `LIMIT` tokens."""
+    base = resolve_model("world", None)
+    chat = ChatTokenizer(base.name)
+    card = JudgeCard(
+        experiment="one",
+        epoch=0,
+        base=base.name,
+        base_digest=base.digest,
+        prompt_version=prompts.PROMPT_VERSION,
+        prompt_style=PromptStyle.SYSTEM,
+        label_mode=LabelMode.BINARY,
+        verdict_words=tuple(WORDS),
+        verdict_tokens=chat.word_tokens(WORDS),
+        prefill=chat.prefill,
+        encoding=chat.digest,
+        event="k/n >= 0.5",
+        label_rule="can >= 1, uncertain >= 0.5",
+        decoding={"max_tokens": ANSWER},
+        max_model_len=LIMIT,
+    )
+    (tmp_path / "one" / "logs").mkdir(parents=True)
+    (tmp_path / "one" / "config.json").write_text("{}")
+    write_judge(tmp_path / "one" / "judge", card, None)
+    return tmp_path / "one" / "judge"
+
+
+def in_the_run(context: str | None) -> Question:
+    """The question as the run of the judge asks it."""
+    room = Room(max_model_len=LIMIT, max_tokens=ANSWER, style=PromptStyle.SYSTEM, mode=LabelMode.BINARY)
+    asked = Question(id="a", text=QUESTION, answers=("Quorn",), context=context, split=Split.TRAIN)
+    return fit_contexts([asked], ChatTokenizer(resolve_model("world", None).name), room)[0][0]
+
+
+def test_contexts_are_asked_and_cut_as_in_the_run(folder: Path, started: list[Recorder]) -> None:
+    contexts = [None, SHORT, LONG]
+    with LocalJudge(folder) as judge:
+        opinions = judge.judge([QUESTION] * 3, contexts)
+        judge.answer([QUESTION] * 3, contexts)
+    assert [opinion.context_cut for opinion in opinions] == [False, False, True]
+    engine, asked = started[0], [in_the_run(context) for context in contexts]
+    assert engine.spec.max_model_len == LIMIT
+    assert engine.judged == [prompts.judge_messages(q, PromptStyle.SYSTEM, LabelMode.BINARY) for q in asked]
+    assert engine.sampled == [prompts.answer_messages(question) for question in asked]
+    assert 0 < len(asked[2].context or "") < len(LONG)
+    assert SHORT in engine.judged[1][-1]["content"]
+
+
+def test_a_question_without_a_context_needs_no_list_of_them(folder: Path, started: list[Recorder]) -> None:
+    with LocalJudge(folder) as judge:
+        assert [opinion.context_cut for opinion in judge.judge([QUESTION])] == [False]
+        judge.answer([QUESTION])
+    assert started[0].sampled == [prompts.answer_messages(in_the_run(None))]
+    with LocalJudge(folder) as judge, pytest.raises(DataError, match="1 contexts for 2 questions: give each its own"):
+        judge.judge([QUESTION] * 2, [SHORT])
+
+
+@pytest.mark.parametrize(("verb", "limit"), [("judge", LIMIT - 1), ("answer", LIMIT - ANSWER)])
+@pytest.mark.parametrize("context", [None, SHORT])
+def test_a_question_that_cannot_fit_is_refused_in_one_line(
+    folder: Path, started: list[Recorder], verb: str, limit: int, context: str | None
+) -> None:
+    with LocalJudge(folder) as judge, pytest.raises(DataError) as caught:
+        getattr(judge, verb)([QUESTION, "Where?\n" * 200], [context, context])
+    told = str(caught.value)
+    assert told.startswith("the question 'Where?\\nWhere?\\nWhere?")
+    assert f"given at most {limit}: shorten it, or train a judge with a larger --engine.max-model-len" in told
+    assert len(told.splitlines()) == 1
+    assert started[0].judged == started[0].sampled == []
+
+
+def test_weights_that_make_no_number_give_no_verdict(
+    folder: Path, started: list[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recorder, "judge", lambda *_: np.array([[np.nan, np.nan]]))
+    with LocalJudge(folder) as judge, pytest.raises(EngineError, match="reads no number at the verdict words"):
+        judge.judge([QUESTION])
+    assert len(started) == 1
+
+
+def ask(root: Path, *more: str) -> Any:
+    return CliRunner().invoke(app, ["ask", "one", QUESTION, "--experiments-root", str(root), *more])
+
+
+@pytest.mark.parametrize(("context", "cut"), [(SHORT, False), (LONG, True)], ids=["short", "long"])
+def test_ask_takes_a_context_and_says_when_it_was_cut(
+    folder: Path, started: list[Recorder], monkeypatch: pytest.MonkeyPatch, context: str, cut: bool
+) -> None:
+    said = StringIO()
+    monkeypatch.setattr(experiments, "own_console", lambda _: Console(file=said, width=200))
+    result = ask(folder.parents[1], "--context", context, "--answer")
+    assert result.exit_code == 0, result.output
+    assert "P(k/n >= 0.5) = " in result.stdout
+    assert "answer: " in result.stdout
+    told = "the context was too long and lost its end: the model reads 128 tokens at most"
+    assert (told in said.getvalue()) == cut
+    for chat in (*started[0].judged, *started[0].sampled):
+        assert chat[-1]["content"] == prompts.ask(in_the_run(context))
+
+
+def test_an_empty_context_is_refused(folder: Path) -> None:
+    result = ask(folder.parents[1], "--context", " ")
+    assert result.exit_code == 1
+    assert str(result.exception) == "the context is empty: give it a text, or leave --context out"
