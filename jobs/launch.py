@@ -25,14 +25,16 @@ def launch(job: str, work: Callable[[RunConfig], None]) -> NoReturn:
     try:
         config = load_config(translate(sys.argv[1:]), program)
         from know_thyself.experiment import experiments_root
+        from know_thyself.experiment.writing import minding_space
 
-        experiments_root(config)  # a root that cannot be used is refused before anything heavy loads
+        root = experiments_root(config)  # one that cannot be used is refused before anything heavy loads
         if config.dry_run:
             from know_thyself.cost import dry_run
 
             print(json.dumps(dry_run(config), indent=2))
         else:
-            work(config)
+            with minding_space(root):
+                work(config)
     except KnowThyselfError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -24,7 +24,7 @@ from know_thyself.digests import digest_files, digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.errors import StageError
 from know_thyself.evaluation.evidence import Examined, collect
-from know_thyself.experiment import MARKER, Experiment, StageFolder, write_experiment
+from know_thyself.experiment import MARKER, Experiment, StageFolder, storing, write_experiment
 from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
 from know_thyself.pipelines.guards import check_may_run
@@ -242,7 +242,8 @@ class Bench:
         folder.path.mkdir(parents=True, exist_ok=True)
         questions = {question.id: question for question in self.questions.questions}
         rows = [{**questions[e.question_id].to_row(), "target": list(e.target), "weight": e.weight} for e in examples]
-        pq.write_table(pa.Table.from_pylist(rows), folder.path / training.EXAMPLES)
+        with storing(folder.path / training.EXAMPLES):
+            pq.write_table(pa.Table.from_pylist(rows), folder.path / training.EXAMPLES)
         with watch(self.console, title, "steps", lambda: _training_position(folder)):
             done = training.train(folder, dataclasses.replace(lesson, folder=str(folder.path)))
         return Result(folder, done)

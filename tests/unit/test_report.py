@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from know_thyself.errors import StoreError
 from know_thyself.evaluation.audit import Cost, Rival, audit, compare
 from know_thyself.evaluation.calibration import Fitted, fit_method
 from know_thyself.evaluation.findings import calibration_facts, ceiling_facts, threshold_facts
@@ -220,6 +223,19 @@ def test_without_questions_the_page_says_what_is_undefined() -> None:
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path, improved: str) -> None:
     write_report(tmp_path / "report.html", make_report(0.1, 0.7))
     assert (tmp_path / "report.html").read_bytes() == improved.encode("utf-8", errors="replace")
+
+
+def test_a_full_disk_leaves_the_report_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "report.html"
+    path.write_text("the report of the epoch before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"no space left for .*report\.html \(\d+ MiB free\)"):
+        write_report(path, make_report(0.4))
+    assert path.read_text() == "the report of the epoch before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_page_tells_what_may_be_promised_and_what_the_judge_is_held_against() -> None:
