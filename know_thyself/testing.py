@@ -53,7 +53,7 @@ def fake_answer(question: str) -> str:
 
 
 class FakeEngine:
-    """An `Engine` without a model, that the environment gives orders to.
+    """An `Engine` without a model, whose tokens are words, and that the environment gives orders to.
 
     `KT_FAKE_DELAY`: seconds per chat. `KT_FAKE_KILL`: a file that holds how many engines are still to die; each counts it down
     by one and dies by SIGKILL when it is to sample for the second time, so that between two deaths some work is done.
@@ -61,7 +61,7 @@ class FakeEngine:
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        self._base, self._model = spec.base, ModelRef(name=spec.base)
+        self._base, self._model, self._longest = spec.base, ModelRef(name=spec.base), spec.max_model_len
         self._delay = float(os.environ.get("KT_FAKE_DELAY", "0"))
         self._order = os.environ.get("KT_FAKE_KILL")
         self._poison = os.environ.get("KT_FAKE_POISON")
@@ -77,7 +77,7 @@ class FakeEngine:
         time.sleep(self._delay * len(chats))
         self._has_sampled = True
         return [
-            [self._reply(_asked(chat), seed + trial) for trial in range(decoding.num_trials)]
+            [self._reply(chat, seed + trial) for trial in range(decoding.num_trials)]
             for chat, seed in zip(chats, seeds, strict=True)
         ]
 
@@ -89,14 +89,20 @@ class FakeEngine:
             question = _asked(chat)
             noise = _unit("noise", question, self._model.digest)
             can = 0.02 + 0.96 * ((1 - share) * knows(question) + share * noise)
-            row[:] = np.log(_spread(can, len(words)))
+            row[:] = np.nan if self._is_too_long(chat) else np.log(_spread(can, len(words)))
         return read
 
     @property
     def _is_tuned(self) -> bool:
         return self._model.adapter is not None or self._model.name != self._base
 
-    def _reply(self, question: str, seed: int) -> Reply:
+    def _is_too_long(self, chat: Chat) -> bool:
+        return sum(len(message["content"].split()) for message in chat) > self._longest
+
+    def _reply(self, chat: Chat, seed: int) -> Reply:
+        if self._is_too_long(chat):
+            return Reply(text="", finish=Finish.ERROR, num_tokens=0)
+        question = _asked(chat)
         is_lost = self._is_tuned and forgets(question)
         right = not is_lost and _unit("trial", question, seed) < knows(question)
         return Reply(text=fake_answer(question) if right else "something else", finish=Finish.STOP, num_tokens=3)

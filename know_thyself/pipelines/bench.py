@@ -23,7 +23,7 @@ from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_files, digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.errors import StageError
-from know_thyself.evaluation.evidence import Examined, collect
+from know_thyself.evaluation.evidence import Examined, collect, left_out
 from know_thyself.experiment import MARKER, Experiment, StageFolder, storing, write_experiment
 from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
@@ -202,6 +202,11 @@ class Bench:
         """The questions of each split with the labels that `graded` gives and the judgments of `judged`."""
         grades, judgments, rule = graded.folder.read(), judged.folder.read(), rule_of(self.config)
         return {split: collect(self.questions.of(split), grades, judgments, rule, self.config.label_mode) for split in Split}
+
+    def left_out(self, graded: Result, judged: Result) -> dict[str, int]:
+        """How many questions have no part in the results, by reason: dropped as they were read, or left out by `collect`."""
+        tables = graded.folder.read(), judged.folder.read()
+        return {**self.questions.dropped, **left_out(self.questions.questions, *tables, rule_of(self.config))}
 
     def train(
         self,

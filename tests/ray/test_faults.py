@@ -63,6 +63,7 @@ def test_the_whole_job_runs_and_the_same_command_again_does_nothing(undisturbed:
     before = undisturbed.tables()
     assert before["summary"]["schema"] == 1
     assert [row["epoch"] for row in before["summary"]["epochs"]] == [0, 1]
+    assert before["summary"]["dropped"] == {}
     assert (undisturbed.path / "report.html").is_file()
     assert (undisturbed.path / "judge" / "judge.json").is_file()
     output = undisturbed.finish()

@@ -24,6 +24,8 @@ PER_EPOCH = {"examine": 2, "grade": 2, "train": 1, "questions": 1}
 def run(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> Run:
     root = tmp_path_factory.mktemp("full")
     questions = write_fake_questions(root / "questions", train=200, validation=80)
+    with (questions / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "long", "question": "why " * 400, "answers": ["x"], "group": "long"}) + "\n")
     run = Run(root, small_world / "model", questions, "--tuning", "full", "--train.epochs", "1", "--train.workers", "2")
     run.finish()
     return run
@@ -56,7 +58,7 @@ def test_the_answers_collected_anew_are_those_of_the_tuned_model(run: Run) -> No
 
 def right_trials(run: Run, epoch: int) -> dict[str, int]:
     """Right trials by question, in the grades that the labels of `epoch` come from."""
-    return {row["id"]: sum(row["correct"]) for row in rows_of(run, stages_of(run, epoch)["graded"])}
+    return {row["id"]: sum(filter(None, row["correct"])) for row in rows_of(run, stages_of(run, epoch)["graded"])}
 
 
 def stages_of(run: Run, epoch: int) -> dict[str, str]:
@@ -65,6 +67,11 @@ def stages_of(run: Run, epoch: int) -> dict[str, str]:
 
 def rows_of(run: Run, stage: str) -> list[dict[str, Any]]:
     return [row for part in (run.path / "stages" / stage).glob("part-*.parquet") for row in pq.read_table(part).to_pylist()]
+
+
+def test_a_question_too_long_to_judge_is_counted_with_its_reason(run: Run) -> None:
+    assert json.loads((run.path / "summary.json").read_text())["dropped"] == {"too long to judge": 1}
+    assert "too long to judge" in (run.path / "report.html").read_text()
 
 
 def test_the_judge_is_a_model_of_its_own(run: Run) -> None:

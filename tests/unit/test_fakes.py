@@ -14,7 +14,7 @@ from know_thyself.evaluation.selection import select_examples
 from know_thyself.labeling import AbilityRule, TargetRule
 from know_thyself.prompts import VERDICT_WORDS, answer_messages, judge_messages
 from know_thyself.testing import FakeEngine, fake_answer, forgets, knows
-from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question
+from know_thyself.types import Finish, LabelMode, ModelRef, PromptStyle, Question
 
 QUESTIONS = [Question(id=str(i), text=f"What is thing {i}?", answers=(), group=str(i)) for i in range(600)]
 
@@ -56,6 +56,16 @@ def test_tuned_weights_forget_what_they_forget_and_answer_all_else_as_before() -
     assert 0.03 < len(lost) / len(QUESTIONS) < 0.1, "of a tenth, the half or so that was known"
     engine.use(ModelRef(name=SPEC.base))
     assert engine.sample(chats, seeds, FIVE) == before
+
+
+def test_a_chat_of_more_words_than_the_model_takes_is_neither_answered_nor_judged() -> None:
+    engine = FakeEngine(SPEC)
+    long = Question(id="long", text="why " * (SPEC.max_model_len + 1), answers=(), group="long")
+    chats = [answer_messages(question) for question in (QUESTIONS[0], long)]
+    short, refused = engine.sample(chats, [1, 2], FIVE)
+    assert {reply.finish for reply in short} == {Finish.STOP}
+    assert {reply.finish for reply in refused} == {Finish.ERROR}
+    assert np.isfinite(engine.judge(chats, ["yes", "no"])).tolist() == [[True, True], [False, False]]
 
 
 def test_tuned_weights_judge_with_less_noise() -> None:

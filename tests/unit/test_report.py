@@ -20,6 +20,7 @@ import pytest
 from know_thyself.errors import StoreError
 from know_thyself.evaluation.audit import Cost, Rival, audit, compare
 from know_thyself.evaluation.calibration import Fitted, fit_method
+from know_thyself.evaluation.evidence import UNGRADED
 from know_thyself.evaluation.findings import calibration_facts, ceiling_facts, threshold_facts
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
@@ -69,7 +70,7 @@ def report_of(mode: str, made: Sequence[Scores], best_epoch: int) -> Report:
         best_epoch=best_epoch,
         config={"train": {"lr": 0.001, "note": HOSTILE}, "seed": 0},
         versions={"numpy": "2.3.5"},
-        dropped={"ungraded": 3},
+        dropped={UNGRADED: 3},
         examples={"confident and wrong": [judged], "doubtful and right": []},
     )
 
@@ -139,7 +140,7 @@ def test_what_is_shown_is_what_was_measured(improved: str) -> None:
     facts = make_report(0.1, 0.7).summary["epochs"][1]["validation"]
     assert f"{facts['auroc']:.3f} ({facts['auroc_low']:.3f} to {facts['auroc_high']:.3f})" in improved
     assert improved.count("✓ chosen") == 1
-    for shown in ("train.lr", "0.001", "ungraded", "2.3.5", "93 %; 0 of 5"):
+    for shown in ("train.lr", "0.001", UNGRADED, "2.3.5", "93 %; 0 of 5"):
         assert shown in improved
 
 
