@@ -122,9 +122,9 @@ def die_at(step: int) -> None:
         if next(steps) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def synced(descriptor: Any) -> None:
+    def synced(fd: Any) -> None:
         touched()
-        sync(descriptor)
+        sync(fd)
 
     os.fsync = synced
     sys.addaudithook(lambda event, _: touched() if event in TOUCHES else None)
