@@ -28,16 +28,18 @@ def launch(job: str, work: Callable[[RunConfig], None], *, study: bool = False) 
     try:
         config = load_config(translate(sys.argv[1:], study=study), program)
         from know_thyself.experiment import experiments_root, study_name
+        from know_thyself.experiment.writing import minding_space
 
         if study:
             config = config.model_copy(update={"name": study_name(config)})
-        experiments_root(config)  # a root that cannot be used is refused before anything heavy loads
+        root = experiments_root(config)  # one that cannot be used is refused before anything heavy loads
         if config.dry_run:
             from know_thyself.cost import dry_run
 
             print(json.dumps(dry_run(config), indent=2))
         else:
-            work(config)
+            with minding_space(root):
+                work(config)
     except KnowThyselfError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -10,20 +10,25 @@ from typing import Any
 
 SHORT = 12
 _MODULUS = 1 << 256
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+"""Made once: `json.dumps` with settings makes one anew for every row."""
 
 
 def digest_json(value: Any) -> str:
     """Digest of a JSON-ready value; the order of keys does not matter."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _digest(value).hex()
 
 
 def digest_rows(rows: Iterable[Mapping[str, Any]], so_far: str = "0") -> str:
     """Digest of a set of rows, whatever their order: the sum of the rows' digests, added to `so_far`."""
     total = int(so_far, 16)
     for row in rows:
-        total += int(digest_json(row), 16)
+        total += int.from_bytes(_digest(row), "big")
     return f"{total % _MODULUS:064x}"
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.sha256(_ENCODER.encode(value).encode()).digest()
 
 
 def digest_file(path: Path) -> str:

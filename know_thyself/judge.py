@@ -23,7 +23,7 @@ from know_thyself.artefacts import adapter_fault, weights_fault
 from know_thyself.digests import digest_file
 from know_thyself.errors import JudgeError
 from know_thyself.evaluation.calibration import Calibration
-from know_thyself.experiment import storing, write_whole
+from know_thyself.experiment.writing import replace_folder, restore_folder, storing, sync_file, write_whole
 from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
 from know_thyself.types import LabelMode, ModelRef, PromptStyle
@@ -67,10 +67,12 @@ def write_judge(folder: Path, card: JudgeCard, trained: Path | None) -> JudgeCar
     """Write the judge of `card` to `folder`, in place of any that is there; its base gives the tokenizer files.
 
     `trained` is the folder that holds the trained `adapter` or `model`, None for the untrained model.
-    Raises `StoreError` when it cannot be written; a judge that was there is then still whole.
+    Raises `StoreError` when it cannot be written. Then, and after a kill at any point, `read_judge` finds the judge that was
+    there, or the new one.
     """
     fresh = folder.with_name(f".{folder.name}.partial")
     with storing(folder):
+        restore_folder(folder)
         if fresh.exists():
             shutil.rmtree(fresh)
         fresh.mkdir(parents=True)
@@ -80,10 +82,10 @@ def write_judge(folder: Path, card: JudgeCard, trained: Path | None) -> JudgeCar
             part = MODEL if card.tuning == "full" else ADAPTER
             shutil.copytree(trained / part, fresh / part, ignore=_left_out)
         complete = card.model_copy(update={"files": _digests(fresh)})
+        for name in complete.files:
+            sync_file(fresh / name)
         write_whole(fresh / CARD, complete.model_dump_json(indent=2) + "\n")
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.replace(folder)
+        replace_folder(folder, fresh)
     return complete
 
 
@@ -106,6 +108,7 @@ def read_judge(folder: Path) -> JudgeCard:
     load, or this version asks with other prompts.
     """
     try:
+        restore_folder(folder)
         card = JudgeCard.model_validate_json((folder / CARD).read_bytes())
     except OSError as error:
         raise JudgeError(f"{folder} holds no {CARD} to read: give the judge folder of a finished experiment") from error

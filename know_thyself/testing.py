@@ -1,12 +1,15 @@
 """For tests: fakes with the face of the real thing, no figure of theirs a model's, and what a grader of your own must pass.
 
 `FakeEngine` answers like a model that knows each question to a degree fixed by the question's hash, and judges with a noise
-that the weights in use decide. Same question, seed and weights: same output, wherever and in whatever order it runs.
-`KT_FAKE_*` variables make it slow or make it fail, so that faults can be ordered from outside the process.
+that the weights in use decide. Weights other than the base's judge with less noise, and answer as if they had forgotten a fixed
+tenth of the questions: so training pays, and full fine-tuning costs. Same question, seed and weights: same output, wherever and
+in whatever order it runs. `KT_FAKE_*` variables make it slow or make it fail, so that faults can be ordered from outside the
+process.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import math
 import os
@@ -22,6 +25,11 @@ from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
 from know_thyself.grading import Grader
 from know_thyself.types import Finish, ModelRef
 
+FORGOTTEN = 0.1
+"""The share of all questions that tuned weights never answer right."""
+NOISE, NOISE_TUNED = 0.5, 0.2
+"""The part of a judgment that is chance: of the base's, and of tuned weights'."""
+
 
 def _unit(*parts: object) -> float:
     """A number in [0, 1) that is a fixed function of `parts`."""
@@ -34,23 +42,30 @@ def knows(question: str) -> float:
     return float(np.clip(3 * _unit("knows", question) - 1, 0.0, 1.0))
 
 
+def forgets(question: str) -> bool:
+    """Whether `question` is among those that tuned weights have forgotten."""
+    return _unit("forgets", question) < FORGOTTEN
+
+
 def fake_answer(question: str) -> str:
     """The answer that the fake takes for right; questions for it are made with this as accepted answer."""
     return f"value {hashlib.sha256(question.encode()).hexdigest()[:6]}"
 
 
 class FakeEngine:
-    """An `Engine` without a model, that the environment gives orders to.
+    """An `Engine` without a model, whose tokens are words, and that the environment gives orders to.
 
-    `KT_FAKE_DELAY`: seconds per chat. `KT_FAKE_KILL`: a file; while it exists, the first engine to sample removes it and dies
-    by SIGKILL. `KT_FAKE_POISON`: a question at which every engine dies.
+    `KT_FAKE_DELAY`: seconds per chat. `KT_FAKE_KILL`: a file that holds how many engines are still to die; each counts it down
+    by one and dies by SIGKILL when it is to sample for the second time, so that between two deaths some work is done.
+    `KT_FAKE_POISON`: a question at which every engine dies.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        self._model = ModelRef(name=spec.base)
+        self._base, self._model, self._longest = spec.base, ModelRef(name=spec.base), spec.max_model_len
         self._delay = float(os.environ.get("KT_FAKE_DELAY", "0"))
         self._order = os.environ.get("KT_FAKE_KILL")
         self._poison = os.environ.get("KT_FAKE_POISON")
+        self._has_sampled = False
 
     def use(self, model: ModelRef) -> None:
         """See `Engine.use`."""
@@ -60,31 +75,53 @@ class FakeEngine:
         """See `Engine.sample`."""
         self._obey(chats)
         time.sleep(self._delay * len(chats))
+        self._has_sampled = True
         return [
-            [self._reply(_asked(chat), seed + trial) for trial in range(decoding.num_trials)]
+            [self._reply(chat, seed + trial) for trial in range(decoding.num_trials)]
             for chat, seed in zip(chats, seeds, strict=True)
         ]
 
     def judge(self, chats: Sequence[Chat], words: Sequence[str]) -> NDArray[np.float64]:
         """See `Engine.judge`."""
         read = np.empty((len(chats), len(words)))
+        share = NOISE_TUNED if self._is_tuned else NOISE
         for row, chat in zip(read, chats, strict=True):
             question = _asked(chat)
             noise = _unit("noise", question, self._model.digest)
-            can = 0.02 + 0.96 * (0.5 * knows(question) + 0.5 * noise)
-            row[:] = np.log(_spread(can, len(words)))
+            can = 0.02 + 0.96 * ((1 - share) * knows(question) + share * noise)
+            row[:] = np.nan if self._is_too_long(chat) else np.log(_spread(can, len(words)))
         return read
 
-    def _reply(self, question: str, seed: int) -> Reply:
-        right = _unit("trial", question, seed) < knows(question)
+    @property
+    def _is_tuned(self) -> bool:
+        return self._model.adapter is not None or self._model.name != self._base
+
+    def _is_too_long(self, chat: Chat) -> bool:
+        return sum(len(message["content"].split()) for message in chat) > self._longest
+
+    def _reply(self, chat: Chat, seed: int) -> Reply:
+        if self._is_too_long(chat):
+            return Reply(text="", finish=Finish.ERROR, num_tokens=0)
+        question = _asked(chat)
+        is_lost = self._is_tuned and forgets(question)
+        right = not is_lost and _unit("trial", question, seed) < knows(question)
         return Reply(text=fake_answer(question) if right else "something else", finish=Finish.STOP, num_tokens=3)
 
     def _obey(self, chats: Sequence[Chat]) -> None:
-        is_ordered = self._order is not None and Path(self._order).exists()
-        if self._order is not None:
-            Path(self._order).unlink(missing_ok=True)
+        is_ordered = self._order is not None and self._has_sampled and _count_down(Path(self._order))
         if is_ordered or any(_asked(chat) == self._poison for chat in chats):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _count_down(order: Path) -> bool:
+    """Take one from the number in the file `order`, one engine at a time; False when nothing is left of it."""
+    with order.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        left = int(file.read())
+        file.seek(0)
+        file.truncate()
+        file.write(str(max(0, left - 1)))
+    return left > 0
 
 
 def _spread(can: float, num_words: int) -> list[float]:

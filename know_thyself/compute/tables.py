@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,14 +16,13 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import FilenameProvider
 
-from know_thyself.errors import StageError, first_line
-from know_thyself.experiment import StageFolder
+from know_thyself.compute.failures import failure
+from know_thyself.experiment import StageFolder, storing
 from know_thyself.types import StageDone
 
 CHECKPOINTS, STRAYS = "_checkpoint", "_strays"
 RESTARTS, RETRIES = 20, 3
 """Times that a dead actor is started again, and that a batch is tried again when its actor dies."""
-FAULT = re.compile(r"^[\w.]+(Error|Exception|Died)\b.*: ")
 
 
 class RowWorker(Protocol):
@@ -106,7 +104,8 @@ def run_table_stage(
 ) -> StageDone:
     """Send the rows of `source` through `workers` into `folder`, `block_rows` at a time, and commit.
 
-    Blocks that an earlier attempt committed are kept. Raises `StageError` when a block keeps failing.
+    Blocks that an earlier attempt committed are kept. Raises `StageError` when a block keeps failing, `StoreError` when a
+    worker found the disk full.
     """
     began = time.monotonic()
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -121,7 +120,7 @@ def run_table_stage(
             with DataContext.current(context):
                 _run(folder, source, workers, block_rows, columns)
     except ray.exceptions.RayError as error:
-        raise StageError(folder.stage, f"{_reason(error)}: see the logs, and run the same command to go on") from error
+        raise failure(folder, error, "the logs") from error
     _set_aside_strays(folder)
     return folder.commit_table(num_in=num_in, num_dropped={}, began=began)
 
@@ -145,18 +144,15 @@ def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows:
     dataset.write_parquet(str(folder.path), filename_provider=_PartNames())
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong in the worker: the last line of `error` that names an exception of ours or of a library, not of Ray."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    faults = [line for line in lines if FAULT.match(line) and "UserCodeException" not in line]
-    return faults[-1] if faults else first_line(error)
-
-
 def write_part(folder: StageFolder, table: pa.Table) -> Path:
-    """Write `table` as the only part of `folder`, which no earlier attempt can have left half-done."""
+    """Write `table` as the only part of `folder`, which no earlier attempt can have left half-done. Raises `StoreError`."""
     folder.path.mkdir(parents=True, exist_ok=True)
     path = folder.path / "part-000000.parquet"
     partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial)
-    partial.replace(path)
+    with storing(path):
+        try:
+            pq.write_table(table, partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     return path

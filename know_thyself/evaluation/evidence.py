@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from know_thyself.types import AbilityLabel, Judgment, LabelMode, Question
 
 SHOWN = 8
 """Examples of each kind that a report shows."""
+UNREAD, UNGRADED = "too long to judge", "could not be graded"
+"""Why a question has no part in the results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +39,9 @@ def collect(
 ) -> list[Examined]:
     """The questions that have both a label and a judgment, in their order; `graded` and `examined` are stage tables.
 
-    A question drops out when one of its trials could not be graded, or its judge prompt was too long to read.
+    A question drops out when one of its trials could not be graded, or its judge prompt was too long to read: see `left_out`.
     """
-    grades = dict(zip(graded["id"].to_pylist(), graded["correct"].to_pylist(), strict=True))
-    reads = {
-        row["id"]: row
-        for row in examined.select(["id", "probabilities", "mass"]).to_pylist()
-        if row["probabilities"] is not None
-    }
+    grades, reads = _grades(graded), _reads(examined)
     found = []
     for question in questions:
         label = labeling.label(question.id, grades[question.id], rule)
@@ -51,6 +49,24 @@ def collect(
         if label is not None and read is not None:
             found.append(Examined(question=question, label=label, judgment=_judgment(read, mode)))
     return found
+
+
+def left_out(questions: Sequence[Question], graded: pa.Table, examined: pa.Table, rule: AbilityRule) -> Counter[str]:
+    """How many of `questions` have no label or no judgment, and so no part in what `collect` finds, by reason."""
+    grades, reads = _grades(graded), _reads(examined)
+    unread = [question for question in questions if question.id not in reads]
+    ungraded = [q for q in questions if q.id in reads and labeling.label(q.id, grades[q.id], rule) is None]
+    return +Counter({UNREAD: len(unread), UNGRADED: len(ungraded)})
+
+
+def _grades(graded: pa.Table) -> dict[str, list[bool | None]]:
+    return dict(zip(graded["id"].to_pylist(), graded["correct"].to_pylist(), strict=True))
+
+
+def _reads(examined: pa.Table) -> dict[str, dict[str, Any]]:
+    """The rows of the questions whose verdict position could be read, by id."""
+    rows = examined.select(["id", "probabilities", "mass"]).to_pylist()
+    return {row["id"]: row for row in rows if row["probabilities"] is not None}
 
 
 def _judgment(read: dict[str, Any], mode: LabelMode) -> Judgment:

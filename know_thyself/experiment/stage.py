@@ -87,13 +87,13 @@ class StageFolder:
         num_out, content, seen = 0, "0", set[str]()
         for part in self.tables():
             try:
-                rows = pq.read_table(part).to_pylist()
-                content = digest_rows(rows, content)
+                table = pq.read_table(part)
+                content = digest_rows(table.to_pylist(), content)
             except (ValueError, OSError) as error:
                 reason = " ".join(str(error).split())
                 raise StageError(self.stage, f"{part} cannot be read ({reason}): move it away and rerun") from error
-            seen |= {str(next(iter(row.values()))) for row in rows}
-            num_out += len(rows)
+            seen.update(map(str, table.column(0).to_pylist()))
+            num_out += table.num_rows
         if len(seen) != num_out:
             raise StageError(self.stage, f"{num_out - len(seen)} rows of {self.path} are doubled: move it away and rerun")
         if num_in != num_out + sum(num_dropped.values()):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.experiment.writing import storing
+from know_thyself.experiment.writing import storing, write_whole
 from know_thyself.learning.checkpoints import checkpoint_folder, newest, seal, step_of
 from know_thyself.learning.examples import Examples
 from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, STATE, Lesson
@@ -126,11 +126,12 @@ def _write_checkpoint(engine: Any, lesson: Lesson, step: int, steps: int) -> Non
 
 
 def _log_step(lesson: Lesson, step: int, steps: int, loss: float, lr: float) -> None:
-    with (Path(lesson.folder) / PROGRESS).open("a") as file:
+    log = Path(lesson.folder) / PROGRESS
+    with storing(log), log.open("a") as file:
         file.write(json.dumps({"step": step, "steps": steps, "loss": round(loss, 8), "rate": lr}) + "\n")
 
 
 def _cut_log(log: Path, step: int) -> None:
     """Keep of `log` the lines of the first `step` steps: those after will be taken again."""
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    log.write_text("".join(lines[:step]))
+    write_whole(log, "".join(lines[:step]))

@@ -23,8 +23,8 @@ from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_files, digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.errors import StageError
-from know_thyself.evaluation.evidence import Examined, collect
-from know_thyself.experiment import MARKER, Experiment, StageFolder, write_experiment
+from know_thyself.evaluation.evidence import Examined, collect, left_out
+from know_thyself.experiment import MARKER, Experiment, StageFolder, storing, write_experiment
 from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
 from know_thyself.pipelines.guards import check_may_run, check_phase
@@ -219,6 +219,11 @@ class Bench:
         mode = self.config.label_mode
         return {part: collect(questions, grades, judgments, rule, mode) for part, questions in parts.items()}
 
+    def left_out(self, graded: Result, judged: Result) -> dict[str, int]:
+        """How many questions have no part in the results, by reason: dropped as they were read, or left out by `collect`."""
+        tables = graded.folder.read(), judged.folder.read()
+        return {**self.questions.dropped, **left_out(self.questions.questions, *tables, rule_of(self.config))}
+
     def train(
         self,
         title: str,
@@ -274,7 +279,8 @@ class Bench:
             return result
         check_may_run(self.config, folder, epoch=lesson.epoch, samples=False)
         folder.path.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(list(rows)), folder.path / training.EXAMPLES)
+        with storing(folder.path / training.EXAMPLES):
+            pq.write_table(pa.Table.from_pylist(list(rows)), folder.path / training.EXAMPLES)
         with watch(self.console, title, "steps", lambda: _training_position(folder)):
             done = training.train(folder, dataclasses.replace(lesson, folder=str(folder.path)))
         return Result(folder, done)

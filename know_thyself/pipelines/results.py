@@ -44,10 +44,11 @@ def show_epochs(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) 
 
 def write_results(bench: Bench, questions: Result, epochs: Sequence[EpochResult], found: Mapping[str, Any]) -> None:
     """Write index, summary and report; `found` is the evidence that stands beside the epochs."""
-    content = {**summary(bench.config, epochs), "context_cut": bench.inputs.context_cut, **found}
+    best = best_of(epochs)
+    dropped = bench.left_out(best.collected.graded, best.judged)
+    content = {**summary(bench.config, epochs), "context_cut": bench.inputs.context_cut, "dropped": dropped, **found}
     write_index(bench.experiment, bench.config, [_stages(questions, result) for result in epochs])
     write_whole(bench.experiment.summary, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    best = best_of(epochs)
     answered = best.collected.sampled or best.judged  # without trials of its own, a report shows none
     write_report(
         bench.experiment.report,
@@ -58,7 +59,7 @@ def write_results(bench: Bench, questions: Result, epochs: Sequence[EpochResult]
             best_epoch=best.epoch,
             config=bench.config.model_dump(mode="json"),
             versions=versions(),
-            dropped=bench.questions.dropped,
+            dropped=dropped,
             examples=examples_worth_reading(best.examined[Split.VALIDATION], answered.folder.read())
             if bench.config.examples
             else {},

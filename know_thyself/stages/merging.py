@@ -8,9 +8,10 @@ from pathlib import Path
 
 import ray
 
+from know_thyself.compute.failures import failure
 from know_thyself.compute.session import quiet_worker
-from know_thyself.errors import StageError, first_line
 from know_thyself.experiment import StageFolder
+from know_thyself.experiment.writing import minding_space
 from know_thyself.models import tokenizer_files
 from know_thyself.types import StageDone
 
@@ -31,7 +32,10 @@ def merge_adapter(base: Path, adapter: Path, out: Path, trust_remote_code: bool 
 
 
 def merge(folder: StageFolder, base: Path, adapter: Path, logs: Path, trust_remote_code: bool) -> StageDone:
-    """Merge `adapter` into `base` on a worker of the cluster, and commit the model folder. Raises `StageError`."""
+    """Merge `adapter` into `base` on a worker of the cluster, and commit the model folder.
+
+    Raises `StageError`, on a full disk `StoreError`.
+    """
     began = time.monotonic()
     out = folder.path / MODEL
     if out.exists():
@@ -40,10 +44,11 @@ def merge(folder: StageFolder, base: Path, adapter: Path, logs: Path, trust_remo
     @ray.remote(num_cpus=1, max_calls=1)
     def work() -> None:
         quiet_worker(logs / "merge.log")
-        merge_adapter(base, adapter, out, trust_remote_code)
+        with minding_space(out):
+            merge_adapter(base, adapter, out, trust_remote_code)
 
     try:
         ray.get(work.remote())
     except ray.exceptions.RayError as error:
-        raise StageError("merge", f"{first_line(error)}: see {logs}, and run the same command to go on") from error
+        raise failure(folder, error, str(logs)) from error
     return folder.commit_files(sorted(path for path in out.iterdir() if path.is_file()), num_in=1, began=began)

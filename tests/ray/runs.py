@@ -87,24 +87,24 @@ class Run:
         # The training worker outlives its driver by a moment, and takes steps in it.
         wait_until(lambda: self.training_worker() is None, "the training worker outlived its driver")
 
-    def finish_without_worker(self, reached: Callable[[], bool]) -> str:
-        """Run the job to its end, its training worker killed as soon as `reached`; what it printed. It must succeed."""
+    def finish_without_worker(self, reached: Callable[[], bool], rank: int = 0) -> str:
+        """Run the job to its end, its training worker `rank` killed as soon as `reached`; what it printed. It must succeed."""
         process = self.start()
         wait_until(reached, "the point to kill at was never reached", process)
-        worker = self.training_worker()
+        worker = self.training_worker(rank)
         assert worker is not None, "no process prints to the training log"
         os.kill(worker, signal.SIGKILL)
         output, _ = process.communicate(timeout=540)
         assert process.returncode == 0, output
         return output
 
-    def training_logs(self) -> list[Path]:
-        """What the first training worker of each attempt printed, whatever it taught, the last attempt's last."""
-        return sorted(self.path.glob("logs/attempt_*/t*-epoch1-rank0.log"), key=lambda log: log.stat().st_mtime_ns)
+    def training_logs(self, rank: int = 0) -> list[Path]:
+        """What the training worker `rank` of each attempt printed, whatever it taught, the last attempt's last."""
+        return sorted(self.path.glob(f"logs/attempt_*/t*-epoch1-rank{rank}.log"), key=lambda log: log.stat().st_mtime_ns)
 
-    def training_worker(self) -> int | None:
+    def training_worker(self, rank: int = 0) -> int | None:
         """The process that prints to one of them; None when there is none."""
-        logs = {str(log) for log in self.training_logs()}
+        logs = {str(log) for log in self.training_logs(rank)}
         for process in Path("/proc").iterdir():
             try:
                 if process.name.isdigit() and str((process / "fd" / "1").readlink()) in logs:
@@ -112,6 +112,11 @@ class Run:
             except OSError:
                 continue  # it ended meanwhile, or is another user's
         return None
+
+    def losses(self) -> list[float]:
+        """The loss of each step of the training."""
+        (log,) = self.path.glob("stages/train-*/progress.jsonl")
+        return [json.loads(line)["loss"] for line in log.read_text().splitlines()]
 
     def steps_kept(self) -> int:
         """The step of the newest complete checkpoint of the training."""

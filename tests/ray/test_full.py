@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from know_thyself.digests import digest_file
 from know_thyself.experiment import Experiment
 from know_thyself.judge import MODEL, read_judge
 from know_thyself.pipelines.export import export_jsonl
+from know_thyself.testing import forgets
 from tests.conftest import write_fake_questions
 from tests.ray.runs import Run
 
@@ -20,7 +24,9 @@ PER_EPOCH = {"examine": 2, "grade": 2, "train": 1, "questions": 1}
 def run(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> Run:
     root = tmp_path_factory.mktemp("full")
     questions = write_fake_questions(root / "questions", train=200, validation=80)
-    run = Run(root, small_world / "model", questions, "--tuning", "full", "--train.epochs", "1")
+    with (questions / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "long", "question": "why " * 400, "answers": ["x"], "group": "long"}) + "\n")
+    run = Run(root, small_world / "model", questions, "--tuning", "full", "--train.epochs", "1", "--train.workers", "2")
     run.finish()
     return run
 
@@ -39,13 +45,46 @@ def test_both_sets_of_labels_are_reported(run: Run) -> None:
     }
     change = trained["validation"]["qa_accuracy"] - untrained["validation"]["qa_accuracy"]
     assert trained["validation"]["qa_change"] == pytest.approx(change)
+    assert change < 0
+    assert trained["validation"]["auroc"] != trained["validation"]["auroc_frozen"]
+
+
+def test_the_answers_collected_anew_are_those_of_the_tuned_model(run: Run) -> None:
+    first, again = (right_trials(run, epoch) for epoch in (0, 1))
+    text = {row["id"]: row["text"] for row in rows_of(run, stages_of(run, 0)["questions"])}
+    assert again == {name: 0 if forgets(text[name]) else count for name, count in first.items()}
+    assert sum(again.values()) < sum(first.values())
+
+
+def right_trials(run: Run, epoch: int) -> dict[str, int]:
+    """Right trials by question, in the grades that the labels of `epoch` come from."""
+    return {row["id"]: sum(filter(None, row["correct"])) for row in rows_of(run, stages_of(run, epoch)["graded"])}
+
+
+def stages_of(run: Run, epoch: int) -> dict[str, str]:
+    return dict(json.loads((run.path / "epochs.json").read_text())["epochs"][epoch])
+
+
+def rows_of(run: Run, stage: str) -> list[dict[str, Any]]:
+    return [row for part in (run.path / "stages" / stage).glob("part-*.parquet") for row in pq.read_table(part).to_pylist()]
+
+
+def test_a_question_too_long_to_judge_is_counted_with_its_reason(run: Run) -> None:
+    assert json.loads((run.path / "summary.json").read_text())["dropped"] == {"too long to judge": 1}
+    assert "too long to judge" in (run.path / "report.html").read_text()
 
 
 def test_the_judge_is_a_model_of_its_own(run: Run) -> None:
-    summary = json.loads((run.path / "summary.json").read_text())
     card = read_judge(run.path / "judge")
-    assert (card.tuning, card.epoch) == ("full", summary["best_epoch"])
-    assert (run.path / "judge" / MODEL / "model.safetensors").is_file() == (card.epoch > 0)
+    assert (card.tuning, card.epoch) == ("full", 1)
+    assert digest_file(run.path / "judge" / MODEL / "model.safetensors") == digest_file(
+        run.path / "stages" / str(stages_of(run, 1)["trained"]) / MODEL / "model.safetensors"
+    )
+
+
+def test_both_training_workers_were_at_work(run: Run) -> None:
+    logs = {log.name for log in (run.path / "logs" / "attempt_1").iterdir()}
+    assert {"train-epoch1-rank0.log", "train-epoch1-rank1.log"} <= logs
 
 
 def test_answers_of_every_epoch_are_exported_under_the_prototype_s_names(run: Run, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ TRAIN, VALIDATION = 480, 160
 def run(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> Run:
     questions = write_fake_questions(tmp_path_factory.mktemp("data") / "questions", TRAIN, VALIDATION)
     flags = ("--label-mode", "uncertainty", "--train.epochs", "1", "--train.select", "weighted")
-    run = Run(tmp_path_factory.mktemp("root"), small_world / "model", questions, *flags)
+    two_engines = ("--engine.actors-min", "2", "--engine.actors-max", "2")
+    run = Run(tmp_path_factory.mktemp("root"), small_world / "model", questions, *flags, *two_engines)
     run.finish()
     return run
 
@@ -33,6 +34,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> Run:
 @pytest.fixture(scope="module")
 def epochs(run: Run) -> list[dict[str, Any]]:
     return list(json.loads((run.path / "summary.json").read_text())["epochs"])
+
+
+def test_both_examinations_had_both_their_engines(run: Run) -> None:
+    assert len(list(run.path.glob("logs/attempt_1/engine-*.log"))) == 4
 
 
 def test_every_split_is_scored_in_three_classes(epochs: list[dict[str, Any]]) -> None:

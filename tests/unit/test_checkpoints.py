@@ -14,7 +14,7 @@ import pytest
 
 from know_thyself.learning.checkpoints import COMPLETE, QUARANTINE, checkpoint_folder, newest, remove_sealed, seal, step_of
 
-KILLS = 30
+KILLS = 50
 
 
 def write(root: Path, step: int, size: int = 4096) -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
 import pytest
 
-from know_thyself.evaluation.evidence import Examined, against_frozen
+from know_thyself.evaluation.evidence import UNGRADED, UNREAD, Examined, against_frozen, collect, left_out
 from know_thyself.labeling import AbilityRule, label
 from know_thyself.types import Judgment, LabelMode, Question, Verdict
 
@@ -60,3 +61,16 @@ def test_what_cannot_be_told_of_the_change_has_its_reason() -> None:
     assert facts["qa_change"] == pytest.approx(-0.2)
     assert facts["undefined"]["qa_change_low"] == "too few groups to resample"
     assert {name for name, value in facts.items() if value is None} == set(facts["undefined"])
+
+
+def test_what_is_left_out_is_counted_once_and_by_its_reason() -> None:
+    ids = ["whole", "ungraded", "unread", "neither"]
+    questions = [Question(id=name, text=f"{name}?", answers=("x",), group=name) for name in ids]
+    graded = pa.table({"id": ids, "correct": [[True, False], [True, None], [True, True], [None, None]]})
+    read = [[0.5, 0.5], [0.5, 0.5], None, None]
+    judged = pa.table({"id": ids, "probabilities": read, "mass": [1.0, 1.0, None, None]})
+    found = collect(questions, graded, judged, AbilityRule(), LabelMode.BINARY)
+    lost = left_out(questions, graded, judged, AbilityRule())
+    assert [e.question.id for e in found] == ["whole"]
+    assert lost == {UNREAD: 2, UNGRADED: 1}
+    assert left_out(questions[:1], graded, judged, AbilityRule()) == {}

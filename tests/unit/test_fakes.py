@@ -13,8 +13,8 @@ from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.selection import select_examples
 from know_thyself.labeling import AbilityRule, TargetRule
 from know_thyself.prompts import VERDICT_WORDS, answer_messages, judge_messages
-from know_thyself.testing import FakeEngine, fake_answer, knows
-from know_thyself.types import LabelMode, PromptStyle, Question
+from know_thyself.testing import FakeEngine, fake_answer, forgets, knows
+from know_thyself.types import Finish, LabelMode, ModelRef, PromptStyle, Question
 
 QUESTIONS = [Question(id=str(i), text=f"What is thing {i}?", answers=(), group=str(i)) for i in range(600)]
 
@@ -39,6 +39,43 @@ def test_three_words_follow_what_is_known() -> None:
     for index, part in enumerate((known == 1, (known > 0.35) & (known < 0.65), known == 0)):
         assert said[part].mean(axis=0).argmax() == index
     assert set(said.argmax(axis=1)) == {0, 1, 2}
+
+
+def test_tuned_weights_forget_what_they_forget_and_answer_all_else_as_before() -> None:
+    chats, seeds = [answer_messages(q) for q in QUESTIONS], list(range(len(QUESTIONS)))
+    engine = FakeEngine(SPEC)
+    before = engine.sample(chats, seeds, FIVE)
+    engine.use(ModelRef(name="tuned"))
+    after = engine.sample(chats, seeds, FIVE)
+    for question, old, new in zip(QUESTIONS, before, after, strict=True):
+        if forgets(question.text):
+            assert fake_answer(question.text) not in [reply.text for reply in new]
+        else:
+            assert new == old
+    lost = [question for question, old, new in zip(QUESTIONS, before, after, strict=True) if old != new]
+    assert 0.03 < len(lost) / len(QUESTIONS) < 0.1, "of a tenth, the half or so that was known"
+    engine.use(ModelRef(name=SPEC.base))
+    assert engine.sample(chats, seeds, FIVE) == before
+
+
+def test_a_chat_of_more_words_than_the_model_takes_is_neither_answered_nor_judged() -> None:
+    engine = FakeEngine(SPEC)
+    long = Question(id="long", text="why " * (SPEC.max_model_len + 1), answers=(), group="long")
+    chats = [answer_messages(question) for question in (QUESTIONS[0], long)]
+    short, refused = engine.sample(chats, [1, 2], FIVE)
+    assert {reply.finish for reply in short} == {Finish.STOP}
+    assert {reply.finish for reply in refused} == {Finish.ERROR}
+    assert np.isfinite(engine.judge(chats, ["yes", "no"])).tolist() == [[True, True], [False, False]]
+
+
+def test_tuned_weights_judge_with_less_noise() -> None:
+    engine, known = FakeEngine(SPEC), [knows(question.text) for question in QUESTIONS]
+    chats = [judge_messages(question, PromptStyle.SYSTEM, LabelMode.BINARY) for question in QUESTIONS]
+    fits = []
+    for model in (ModelRef(name=SPEC.base), ModelRef(name=SPEC.base, adapter="adapter"), ModelRef(name="tuned")):
+        engine.use(model)
+        fits.append(float(np.corrcoef(known, np.exp(engine.judge(chats, ["yes", "no"])[:, 0]))[0, 1]))
+    assert fits[0] < 0.9 < min(fits[1:])
 
 
 def test_from_answers_to_scores_and_targets_of_three_verdicts() -> None:

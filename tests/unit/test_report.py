@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -15,8 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from know_thyself.errors import StoreError
 from know_thyself.evaluation.audit import Cost, Rival, audit, compare
 from know_thyself.evaluation.calibration import Fitted, fit_method
+from know_thyself.evaluation.evidence import UNGRADED
 from know_thyself.evaluation.findings import calibration_facts, ceiling_facts, threshold_facts
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
@@ -66,7 +70,7 @@ def report_of(mode: str, made: Sequence[Scores], best_epoch: int) -> Report:
         best_epoch=best_epoch,
         config={"train": {"lr": 0.001, "note": HOSTILE}, "seed": 0},
         versions={"numpy": "2.3.5"},
-        dropped={"ungraded": 3},
+        dropped={UNGRADED: 3},
         examples={"confident and wrong": [judged], "doubtful and right": []},
     )
 
@@ -136,7 +140,7 @@ def test_what_is_shown_is_what_was_measured(improved: str) -> None:
     facts = make_report(0.1, 0.7).summary["epochs"][1]["validation"]
     assert f"{facts['auroc']:.3f} ({facts['auroc_low']:.3f} to {facts['auroc_high']:.3f})" in improved
     assert improved.count("✓ chosen") == 1
-    for shown in ("train.lr", "0.001", "ungraded", "2.3.5", "93 %; 0 of 5"):
+    for shown in ("train.lr", "0.001", UNGRADED, "2.3.5", "93 %; 0 of 5"):
         assert shown in improved
 
 
@@ -220,6 +224,19 @@ def test_without_questions_the_page_says_what_is_undefined() -> None:
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path, improved: str) -> None:
     write_report(tmp_path / "report.html", make_report(0.1, 0.7))
     assert (tmp_path / "report.html").read_bytes() == improved.encode("utf-8", errors="replace")
+
+
+def test_a_full_disk_leaves_the_report_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "report.html"
+    path.write_text("the report of the epoch before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"no space left for .*report\.html \(\d+ MiB free\)"):
+        write_report(path, make_report(0.4))
+    assert path.read_text() == "the report of the epoch before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_page_tells_what_may_be_promised_and_what_the_judge_is_held_against() -> None:

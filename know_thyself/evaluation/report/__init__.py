@@ -22,6 +22,7 @@ from know_thyself.evaluation.report.findings import (
 )
 from know_thyself.evaluation.report.page import read_text, render_page
 from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number, percent
+from know_thyself.experiment.writing import write_whole
 from know_thyself.types import Split
 
 TABLE_SPLITS = (Split.TRAIN, Split.DEV, Split.VALIDATION)
@@ -58,9 +59,12 @@ class Report:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write `report` as one HTML file at `path`, whose folder exists. The same report gives the same bytes."""
+    """Write `report` as one HTML file at `path`, whole or not at all. The same report gives the same bytes.
+
+    Raises `StoreError` when it cannot be written.
+    """
     # A lone surrogate in a trial's text must not cost the user the report.
-    path.write_bytes(render(report).encode("utf-8", errors="replace"))
+    write_whole(path, render(report), errors="replace")
 
 
 def render(report: Report) -> str:

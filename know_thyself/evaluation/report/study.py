@@ -13,6 +13,7 @@ from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.report.page import render_page
 from know_thyself.evaluation.report.words import number, percent
 from know_thyself.evaluation.study import GATES, V1_AFTER, V1_BEFORE, V2_AFTER
+from know_thyself.experiment.writing import write_whole
 from know_thyself.types import Pool
 
 JUDGES = {
@@ -43,8 +44,11 @@ class StudyReport:
 
 
 def write_study(path: Path, report: StudyReport) -> None:
-    """Write `report` as one HTML file at `path`, whose folder exists. The same report gives the same bytes."""
-    path.write_bytes(render_study(report).encode("utf-8", errors="replace"))
+    """Write `report` as one HTML file at `path`, whole or not at all. The same report gives the same bytes.
+
+    Raises `StoreError` when it cannot be written.
+    """
+    write_whole(path, render_study(report), errors="replace")
 
 
 def render_study(report: StudyReport) -> str:
