@@ -99,6 +99,7 @@ def write_best(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> Non
         event=rule_of(config).event(config.label_mode),
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),
+        max_model_len=config.engine.max_model_len,
         calibration=None if best.fitted is None else best.fitted.calibration,
         thresholds=tuple(found["thresholds"]),
     )
