@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -76,6 +80,30 @@ def test_tuned_weights_judge_with_less_noise() -> None:
         engine.use(model)
         fits.append(float(np.corrcoef(known, np.exp(engine.judge(chats, ["yes", "no"])[:, 0]))[0, 1]))
     assert fits[0] < 0.9 < min(fits[1:])
+
+
+def test_as_many_engines_die_as_were_ordered_to_each_after_some_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = tmp_path / "engines-to-kill"
+    order.write_text("2")
+    monkeypatch.setenv("KT_FAKE_KILL", str(order))
+    assert [end_of_an_engine(batches=1)] == [0], "before it has answered, none dies"
+    assert [end_of_an_engine(batches=3) for _ in range(4)] == [signal.SIGKILL, signal.SIGKILL, 0, 0]
+    assert order.read_text() == "0"
+
+
+def end_of_an_engine(batches: int) -> int:
+    """How a process ends in which one engine answers so many batches."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            engine = FakeEngine(SPEC)
+            for _ in range(batches):
+                engine.sample([answer_messages(QUESTIONS[0])], [1], FIVE)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(process, 0)[1]
 
 
 def test_from_answers_to_scores_and_targets_of_three_verdicts() -> None:
