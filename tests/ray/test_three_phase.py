@@ -63,6 +63,8 @@ def test_each_phase_leaves_its_judge_and_the_last_is_bound_to_the_taught_model(u
         assert (undisturbed.path / page).is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_killed_in_every_phase_it_ends_with_the_same_tables(
     undisturbed: Run, small_world: Path, questions: Path, tmp_path: Path
 ) -> None:
