@@ -33,7 +33,7 @@ def run_job(root: Path, dataset: str, rows: list[dict[str, Any]]) -> tuple[Path,
     command = [
         *(sys.executable, "-m", "jobs.judgment", "--preset", "world", "--name", dataset),
         *("--experiments-root", str(root / "runs"), "--dataset", dataset, "--data.path", str(folder)),
-        *("--data.least", "5", "--train.epochs", "0"),
+        *("--data.least", "5", "--train.epochs", "0", "--no-evidence.baselines"),
     ]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=590, check=False)
     output = finished.stdout + finished.stderr
