@@ -113,21 +113,23 @@ class Copy:
 
 
 class OntoAFullDevice(FilenameProvider):
-    """Every part has the name of a link to a device without room."""
+    """Every part that is about to be written is a link to a device without room."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
-        return "part-full.parquet"
+        name = f"part-{write_uuid}-{task_index:06d}"
+        (self._folder / f"{name}-0.parquet").symlink_to("/dev/full")
+        return f"{name}.parquet"
 
 
 def test_a_part_that_ray_finds_no_room_for_tells_the_space_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_PartNames", OntoAFullDevice)
     experiment = Experiment(tmp_path, attempt=1)
     experiment.logs.mkdir(parents=True)
     source, folder = experiment.stage("source", {}), experiment.stage("copy", {})
     write_part(source, pa.table({"id": [str(i) for i in range(64)]}))
-    folder.path.mkdir(parents=True)
-    for name in ("part-full.parquet", "part-full-0.parquet"):
-        (folder.path / name).symlink_to("/dev/full")
+    monkeypatch.setattr(tables, "_PartNames", lambda: OntoAFullDevice(folder.path))
     workers = Workers(worker=Copy, arguments={}, least=1, most=1, batch_size=64, num_cpus=1)
     with ray_session("local", experiment.logs), pytest.raises(StoreError, match=NO_SPACE.format(name=folder.path.name)):
         run_table_stage(folder, source, workers, num_in=64, block_rows=64)
