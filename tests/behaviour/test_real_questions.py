@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.behaviour.invented import hotpot_rows
+from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -35,7 +36,7 @@ def run_job(root: Path, dataset: str, rows: list[dict[str, Any]]) -> tuple[Path,
         *("--experiments-root", str(root / "runs"), "--dataset", dataset, "--data.path", str(folder)),
         *("--data.least", "5", "--train.epochs", "0", "--no-evidence.baselines"),
     ]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=590, check=False)
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     output = finished.stdout + finished.stderr
     assert finished.returncode == 0, output
     assert "Traceback" not in output

@@ -13,6 +13,7 @@ import pytest
 
 from know_thyself.judge import read_judge
 from know_thyself.models import resolve_model
+from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SIZES = ("--data.num-train", "1800", "--data.num-validation", "600", "--data.least", "150", "--train.epochs", "2")
@@ -33,7 +34,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--experiments-root",
         str(root),
     ]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=590, check=False)
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "Traceback" not in finished.stdout + finished.stderr
     return root / "e2e"
@@ -83,7 +84,7 @@ def test_the_judge_is_bound_to_the_packaged_base(experiment: Path) -> None:
 def test_the_question_can_be_asked(experiment: Path) -> None:
     command = [sys.executable, "-m", "know_thyself.cli", "ask", "e2e", "Where was Nobody Inparticular born?", "--answer"]
     command += ["--experiments-root", str(experiment.parent)]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert finished.returncode == 0, finished.stderr
     lines = finished.stdout.splitlines()
     assert len(lines) == 2

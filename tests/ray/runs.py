@@ -14,13 +14,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tests.conftest import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 FAKE = "know_thyself.testing:FakeEngine"
 
 
 def wait_until(reached: Callable[[], bool], told: str, process: subprocess.Popen[str] | None = None) -> None:
-    """Wait until `reached`, five minutes at most, while `process` runs; `told` is what a test says that waited in vain."""
-    deadline = time.monotonic() + 300
+    """Wait until `reached`, `PATIENCE` at most, while `process` runs; `told` is what a test says that waited in vain."""
+    deadline = time.monotonic() + PATIENCE
     while not reached():
         assert process is None or process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, told
@@ -72,7 +74,7 @@ class Run:
     def finish(self, **environment: str) -> str:
         """Run the job to its end; what it printed. It must succeed."""
         process = self.start(**environment)
-        output, _ = process.communicate(timeout=540)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
         return output
 
@@ -94,7 +96,7 @@ class Run:
         worker = self.training_worker(rank)
         assert worker is not None, "no process prints to the training log"
         os.kill(worker, signal.SIGKILL)
-        output, _ = process.communicate(timeout=540)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
         return output
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import write_fake_questions
+from tests.conftest import PATIENCE, write_fake_questions
 from tests.ray.runs import Run, wait_until
 
 TRAIN, VALIDATION = 480, 160
@@ -136,7 +136,7 @@ def test_a_disk_that_fills_up_ends_the_job_in_one_line_and_the_same_command_goes
     process = run.start(KT_FAKE_DELAY="0.01")
     wait_until(lambda: run.rows_committed("examine") > 0, "nothing was examined", process)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
-    output = process.communicate(timeout=540)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 2, output
     assert re.search(r"error: no space left for .* \(\d+ MiB free\): make room and run the same command again\n", output)
     assert "Traceback" not in output
@@ -148,7 +148,7 @@ def test_more_workers_than_the_machine_has_cpus_end_the_job_in_one_line(undistur
     run = a_run_like(undisturbed, tmp_path)
     run.flags += ["--train.workers", "64", "--train.batch-size", "64"]
     process = run.start()
-    output = process.communicate(timeout=540)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 2, output
     assert "error: train.workers=64 needs a CPU each" in output
     assert "Traceback" not in output
@@ -157,7 +157,7 @@ def test_more_workers_than_the_machine_has_cpus_end_the_job_in_one_line(undistur
 def test_a_question_that_kills_every_engine_ends_the_job(undisturbed: Run, tmp_path: Path) -> None:
     run = a_run_like(undisturbed, tmp_path)
     process = run.start(KT_FAKE_POISON="What is train thing number 7?")
-    output = process.communicate(timeout=300)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 1, output
     assert "error: examine: " in output
     assert "Traceback" not in output

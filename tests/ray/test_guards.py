@@ -12,7 +12,7 @@ from know_thyself.data.splits import Questions
 from know_thyself.errors import ConfigError
 from know_thyself.pipelines.bench import Bench, Result
 from know_thyself.types import Question, Split
-from tests.conftest import write_fake_questions
+from tests.conftest import PATIENCE, write_fake_questions
 from tests.ray.benches import NO_MODEL, bench_of
 from tests.ray.runs import Run
 
@@ -30,7 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> Run
 
 def refused(run: Run, *flags: str, told: str) -> None:
     process = like(run, *flags).start()
-    output = process.communicate(timeout=300)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 2, output
     errors = [line for line in output.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1

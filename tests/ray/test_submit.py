@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from know_thyself.judge import read_judge, write_judge
-from tests.conftest import write_fake_questions
+from tests.conftest import PATIENCE, write_fake_questions
 from tests.ray.cluster import ROOT, Cluster, cluster
 from tests.ray.runs import Run, write_own_grader
 
@@ -31,7 +31,7 @@ def run(tmp_path: Path, small_world: Path) -> Run:
 def submit(running: Cluster, job: str, *flags: str, folder: Path = ROOT, name: str | None = None) -> str:
     """Submit `job`, under its own name when not given another; what it printed. It must succeed."""
     job_id = name or job
-    submitted = running.submit(job_id, "python", "-m", f"jobs.{job}", *flags, timeout=540, folder=folder)
+    submitted = running.submit(job_id, "python", "-m", f"jobs.{job}", *flags, timeout=PATIENCE, folder=folder)
     output = submitted.stdout + submitted.stderr
     assert submitted.returncode == 0, output
     assert "Traceback" not in output
@@ -57,7 +57,7 @@ def test_a_submitted_job_leaves_its_experiment_where_it_was_told(running: Cluste
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3 * PATIENCE)
 def test_every_job_is_submitted_and_goes_on_from_the_others(running: Cluster, run: Run, tmp_path: Path) -> None:
     """The folder that is submitted is not the repository but a copy, with a grader beside it that the workers must find."""
     folder = tmp_path / "folder"

@@ -11,7 +11,7 @@ import pytest
 from know_thyself.evaluation.study import V1_AFTER, V1_BEFORE, V2_AFTER
 from know_thyself.judge import read_judge
 from know_thyself.types import Pool
-from tests.conftest import write_fake_questions
+from tests.conftest import PATIENCE, write_fake_questions
 from tests.ray.runs import Run
 
 FLAGS = ("--data.least", "9", "--train.epochs", "1", "--train.batch-size", "8", "--study.rounds", "1", "--study.passes", "1")
@@ -64,7 +64,7 @@ def test_each_phase_leaves_its_judge_and_the_last_is_bound_to_the_taught_model(u
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3 * PATIENCE)
 def test_killed_in_every_phase_it_ends_with_the_same_tables(
     undisturbed: Run, small_world: Path, questions: Path, tmp_path: Path
 ) -> None:
