@@ -8,7 +8,7 @@ from typing import Literal
 from know_thyself.prompts import Message
 from know_thyself.types import Verdict
 
-Fault = Literal["empty_input", "input_too_long", "invalid_chat"]
+Fault = Literal["empty_input", "input_too_long", "invalid_chat", "invalid_text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
