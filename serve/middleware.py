@@ -42,9 +42,9 @@ class BodyCap:
 
 
 def _declared(scope: Scope) -> int:
-    """How long the body is by its header, 0 when that says nothing."""
+    """How long the body is by its header, 0 when that says nothing; of a number without end, the digits that suffice."""
     length = dict(scope["headers"]).get(b"content-length", b"")
-    return int(length) if length.isdigit() else 0
+    return int(length[:19]) if length.isdigit() else 0
 
 
 class Observer:

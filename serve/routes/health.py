@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Response, Security
-from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from know_thyself.wire import Health
@@ -34,7 +33,7 @@ async def ready(service: Served) -> Health:
     return Health(status="ready")
 
 
-@metrics.get("/metrics", response_class=PlainTextResponse, responses={**TEXT, **documented(401, 403, 500)})
+@metrics.get("/metrics", response_class=Response, responses={**TEXT, **documented(401, 403, 500)})
 async def counted(service: Served) -> Response:
     """Return all counters in the text format of Prometheus."""
     return Response(service.meter.text(), media_type=CONTENT_TYPE_LATEST)
