@@ -14,7 +14,6 @@ from types import FrameType
 
 from know_thyself.compute.environment import prepare_environment
 from know_thyself.errors import ConfigError, KnowThyselfError
-from know_thyself.judge import read_judge
 
 INTERRUPTED = 130
 
@@ -32,6 +31,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def run(settings: argparse.Namespace) -> None:
     """Check everything that can be wrong, start the judge, and serve until stopped. Raises `KnowThyselfError`."""
+    from know_thyself.judge import read_judge
     from serve.api import create_app
     from serve.auth import Keys, check_host, read_keys
     from serve.deciding import Decider
@@ -57,14 +57,16 @@ def run(settings: argparse.Namespace) -> None:
 
 def taken(host: str, port: int) -> socket.socket:
     """A socket bound to `host` and `port` that takes no calls yet. Raises `ConfigError` when it cannot be had."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        address = socket.socket(family)
-        address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        address.bind((host, port))
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host} port {port} ({error}): choose another --port or --host") from error
-    return address
+    with ExitStack() as unless_bound:
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            address = unless_bound.enter_context(socket.socket(family))
+            address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            address.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"cannot listen on {host} port {port} ({error}): choose another --port or --host") from error
+        unless_bound.pop_all()
+        return address
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ class BatchingJudge:
         try:
             self._judge = self._thread.submit(start).result()
         except BaseException:
-            self._thread.shutdown(wait=False)
+            self._thread.shutdown()
             raise
 
     @property
