@@ -19,7 +19,7 @@ from serve.judging import BusyError
 RETRY_AFTER = 5
 """Seconds after which a judge that failed may be asked again."""
 LONGEST_PARAM = 100
-TAGS = frozenset({"chat", "batch"})
+TAGS = frozenset({"chat", "batch", "str"})
 """Parts of the place of a fault that pydantic adds, and that are no keys."""
 CODES = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 TYPES: dict[int, ErrorType] = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}

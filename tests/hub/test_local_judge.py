@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 from rich.console import Console
@@ -28,6 +30,10 @@ from know_thyself.judge import JudgeCard, write_judge
 from know_thyself.models import resolve_model
 from know_thyself.testing import FakeEngine
 from know_thyself.types import LabelMode, PromptStyle, Question, Split
+from serve.api import create_app
+from serve.auth import Keys
+from serve.local import BatchingJudge
+from serve.policy import read_policy
 
 LIMIT, ANSWER = 128, 12
 WORDS = ["yes", "no"]
@@ -181,6 +187,22 @@ def test_turns_that_the_template_refuses_are_told_in_one_line(
     assert refused == Refusal(fault="invalid_chat", reason=told)
     assert isinstance(judged, Opinion)
     assert len(started[0].judged) == 1
+
+
+def test_the_service_asks_it_and_tells_what_it_says(folder: Path, started: list[Recorder]) -> None:
+    chat = [*EARLIER, {"role": "user", "content": QUESTION}]
+    with LocalJudge(folder) as plain:
+        wanted = plain.judge([QUESTION])[0]
+    with ExitStack() as opened:
+        judge = opened.enter_context(BatchingJudge(lambda: opened.enter_context(LocalJudge(folder))))
+        client = TestClient(create_app(judge, read_policy(), Keys()))
+        answer = client.post("/v1/judgments", json={"input": [QUESTION, "Where? " * 200, chat], "context": [None, None, LONG]})
+    first, second, third = answer.json()["data"]
+    assert (first["verdict"], first["p_correct"], first["context_cut"]) == (wanted.verdict, None, False)
+    assert second["error"]["code"] == "input_too_long"
+    assert third["context_cut"] is True
+    assert [turn["role"] for turn in started[1].judged[1]] == ["system", "user", "assistant", "user"]
+    assert wanted.num_tokens < answer.json()["usage"]["input_tokens"] < 2 * LIMIT
 
 
 def test_weights_that_make_no_number_give_no_verdict(

@@ -115,7 +115,8 @@ expires = 2030-01-01T00:00:00Z
 
 def test_keys_are_read_from_toml_and_json(tmp_path: Path) -> None:
     read = read_keys(written(tmp_path, ONE))
-    assert [(found.name, found.scopes, found.threshold) for found in read.keys] == [("app", {Scope.JUDGE}, 0.8)]
+    (app,) = read.keys
+    assert (app.name, app.scopes, app.threshold) == ("app", frozenset({Scope.JUDGE}), 0.8)
     assert read_keys(written(tmp_path, read.model_dump_json(), "keys.json")) == read
 
 

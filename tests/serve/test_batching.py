@@ -80,9 +80,10 @@ def test_what_waits_is_judged_together_and_everyone_gets_their_own() -> None:
     async def scene(judge: BatchingJudge, gated: Gated) -> None:
         calls = await busy(judge, gated, ["a"], ["b", "c"], ["d"])
         gated.gate.set()
-        found = [said(await call) for call in calls]
-        wanted = (["first"], ["a"], ["b", "c"], ["d"])
-        assert found == [[(text, pytest.approx(fake_confidence(Asked(text=text)))) for text in texts] for texts in wanted]
+        for call, texts in zip(calls, (["first"], ["a"], ["b", "c"], ["d"]), strict=True):
+            found = said(await call)
+            assert [text for text, _ in found] == texts
+            assert [sure for _, sure in found] == pytest.approx([fake_confidence(Asked(text=text)) for text in texts])
 
     gated = run(scene)
     assert gated.batches == [["first"], ["a", "b", "c", "d"]]
