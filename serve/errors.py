@@ -19,6 +19,7 @@ from serve.judging import BusyError
 RETRY_AFTER = 5
 """Seconds after which a judge that failed may be asked again."""
 LONGEST_PARAM = 100
+"""Characters of the place of a fault: the names of unknown keys are the client's."""
 TAGS = frozenset({"chat", "batch", "str"})
 """Parts of the place of a fault that pydantic adds, and that are no keys."""
 CODES = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
@@ -70,14 +71,9 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     fault = error.errors()[0]
     if fault["type"] == "json_invalid":
         return _told(ServiceError(400, "invalid_json", f"the body is no JSON ({fault['ctx']['error']}): mend it"))
-    param = _plain(".".join(str(part) for part in fault["loc"][1:] if part not in TAGS)) or "body"
+    param = ".".join(str(part) for part in fault["loc"][1:] if part not in TAGS)[:LONGEST_PARAM] or "body"
     message = fault["msg"].removeprefix("Value error, ")
     return _told(ServiceError(422, fault["type"], f"{param}: {message}", param))
-
-
-def _plain(text: str) -> str:
-    """`text` short, and such that it can be written as UTF-8: the names of keys are the client's."""
-    return text[:LONGEST_PARAM].encode("utf-8", "replace").decode()
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:

@@ -199,6 +199,7 @@ def test_nothing_longer_than_it_may_be_reaches_the_judge() -> None:
         ({"input": [{"role": "user", "content": 3}]}, "input.0.content"),
         ({"input": "a", "context": 3}, "context"),
         ({"input": "a", "surprise": 1}, "surprise"),
+        ({"input": "a", "y" * 200: 1}, "y" * 100),
         ({"input": "a", "threshold": 1.01}, "threshold"),
         ({"input": "a", "threshold": "high"}, "threshold"),
         ({"input": "a", "target_accuracy": 1}, "target_accuracy"),
