@@ -32,15 +32,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def run(settings: argparse.Namespace) -> None:
     """Check everything that can be wrong, start the judge, and serve until stopped. Raises `KnowThyselfError`."""
     from know_thyself.judge import read_judge
-    from serve.api import create_app
+    from serve.api import create_app, decider_of
     from serve.auth import Keys, check_host, read_keys
-    from serve.deciding import Decider
     from serve.policy import DEFAULTS, read_policy
 
     keys = read_keys(settings.keys) if settings.keys else Keys()
     check_host(settings.host, keys)
     policy = read_policy(settings.policy or DEFAULTS)
-    Decider(policy=policy, card=read_judge(settings.judge)).check(keys.keys)
+    decider_of(read_judge(settings.judge), policy, keys)
     with taken(settings.host, settings.port) as address, ExitStack() as opened:
         import uvicorn
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from know_thyself import __version__
 from know_thyself.errors import ConfigError
+from know_thyself.judge import JudgeCard
 from serve.auth import Keys
 from serve.deciding import Decider
 from serve.errors import answer_errors
@@ -24,17 +25,25 @@ JUDGING = frozenset({judgments.PATH})
 """The routes that decide, for which a policy can set a bar."""
 
 
+def decider_of(card: JudgeCard, policy: Policy, keys: Keys) -> Decider:
+    """What decides about the questions that the judge of `card` is asked.
+
+    Raises `ConfigError` where the policy or a key asks for what this judge cannot promise, and for a bar of a route that
+    decides nothing.
+    """
+    if unknown := sorted(policy.routes.keys() - JUDGING):
+        raise ConfigError(f"the policy has a bar for {unknown[0]!r}, which decides nothing: use {', '.join(sorted(JUDGING))}")
+    decider = Decider(policy=policy, card=card)
+    decider.check(keys.keys)
+    return decider
+
+
 def create_app(judge: Judge, policy: Policy, keys: Keys, max_body: int = MAX_BODY) -> FastAPI:
     """The service of `judge` under `policy`, for the holders of `keys`, for everyone where there are none.
 
-    Bodies may have `max_body` bytes. Raises `ConfigError` where the policy or a key asks for what this judge cannot promise,
-    and for a bar of a route that decides nothing.
+    Bodies may have `max_body` bytes. Raises `ConfigError` as `decider_of`.
     """
-    decider = Decider(policy=policy, card=judge.card)
-    decider.check(keys.keys)
-    if unknown := sorted(policy.routes.keys() - JUDGING):
-        raise ConfigError(f"the policy has a bar for {unknown[0]!r}, which decides nothing: use {', '.join(sorted(JUDGING))}")
-    meter = Meter()
+    decider, meter = decider_of(judge.card, policy, keys), Meter()
     # The pages that FastAPI brings load scripts from elsewhere.
     app = FastAPI(
         title="know-thyself", version=__version__, summary="Can the model answer this?", docs_url=None, redoc_url=None

@@ -46,10 +46,15 @@ async def consult(judge: Judge, questions: Sequence[Asked | Refusal]) -> list[Op
     """What `judge` says of each of `questions` that can be asked, in order among the refusals."""
     asked = [one for one in questions if isinstance(one, Asked)]
     said = await judge.judge(asked) if asked else []
-    if len(said) != len(asked):
-        raise EngineError(f"the judge said {len(said)} things about {len(asked)} questions")
+    check_said(asked, said)
     opinions = iter(said)
     return [next(opinions) if isinstance(one, Asked) else one for one in questions]
+
+
+def check_said(asked: Sequence[Asked], said: Sequence[Opinion | Refusal]) -> None:
+    """Raise `EngineError` unless something was `said` of each of `asked`: else answers would go to the wrong questions."""
+    if len(said) != len(asked):
+        raise EngineError(f"the judge said {len(said)} things about {len(asked)} questions")
 
 
 def to_question(item: Item, context: str | None) -> Asked | Refusal:

@@ -18,7 +18,7 @@ from typing import Protocol, Self
 from know_thyself.asking import Asked, Opinion, Refusal
 from know_thyself.errors import EngineError, KnowThyselfError, first_line
 from know_thyself.judge import JudgeCard
-from serve.judging import BusyError
+from serve.judging import BusyError, check_said
 
 BATCH = 128
 QUEUE = 1024
@@ -106,6 +106,7 @@ class BatchingJudge:
             asked = [one for ticket in tickets for one in ticket.asked]
             try:
                 said = await asyncio.get_running_loop().run_in_executor(self._thread, self._judge.judge_each, asked)
+                check_said(asked, said)
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it
                 self._fail(tickets, error)
             else:

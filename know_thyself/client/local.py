@@ -91,7 +91,8 @@ class LocalJudge:
         Raises `DataError` when a question is too long for the model even without its context, `EngineError` when the judge's
         weights make no number of it.
         """
-        return self._read(_all_fitted(self._fit(_asked(texts, contexts), Room.judge_chat)))
+        asked = _asked(texts, contexts)
+        return self._read(_all_fitted(asked, self._fit(asked, Room.judge_chat)))
 
     def judge_each(self, asked: Sequence[Asked]) -> list[Opinion | Refusal]:
         """An opinion on each of `asked`, or why there is none: one that cannot be judged keeps none of the others from it.
@@ -107,7 +108,8 @@ class LocalJudge:
 
         Contexts are given and cut as for `judge`. Raises `DataError` as that does.
         """
-        fitted = _all_fitted(self._fit(_asked(texts, contexts), Room.answer_chat))
+        asked = _asked(texts, contexts)
+        fitted = _all_fitted(asked, self._fit(asked, Room.answer_chat))
         self._engine.use(self._answerer)
         decoding = Decoding(num_trials=1, temperature=0.0, top_p=1.0, max_tokens=self._room.max_tokens)
         replies = self._engine.sample([fit.chat for fit in fitted], [0] * len(fitted), decoding)
@@ -159,24 +161,24 @@ class LocalJudge:
         return [
             _Fitted(asked=one, chat=chat, num_tokens=len(tokens), context_cut=one.context != fitted.context)
             if len(tokens) <= limit
-            else _too_long(one, len(tokens), limit)
+            else _too_long(len(tokens), limit)
             for one, fitted, (chat, limit), tokens in zip(asked, cut, chats, encoded, strict=True)
         ]
 
 
-def _too_long(asked: Asked, num_tokens: int, limit: int) -> Refusal:
+def _too_long(num_tokens: int, limit: int) -> Refusal:
     told = (
-        f"the question {asked.text[:40]!r} makes a prompt of {num_tokens} tokens, and this judge's model is "
-        f"given at most {limit}: shorten it, or train a judge with a larger --engine.max-model-len"
+        f"its prompt has {num_tokens} tokens, and this judge's model is given at most {limit}: shorten it, or train a judge "
+        "with a larger --engine.max-model-len"
     )
     return Refusal(fault="input_too_long", reason=told)
 
 
-def _all_fitted(fits: Sequence[_Fitted | Refusal]) -> list[_Fitted]:
-    """`fits`, none of which may be a refusal. Raises `DataError` with the reason of the first that is."""
-    for fit in fits:
+def _all_fitted(asked: Sequence[Asked], fits: Sequence[_Fitted | Refusal]) -> list[_Fitted]:
+    """`fits` of `asked`, none of which may be a refusal. Raises `DataError` that names the first that is, and why."""
+    for one, fit in zip(asked, fits, strict=True):
         if isinstance(fit, Refusal):
-            raise DataError(fit.reason)
+            raise DataError(f"the question {one.text[:40]!r} cannot be asked: {fit.reason}")
     return [fit for fit in fits if isinstance(fit, _Fitted)]
 
 

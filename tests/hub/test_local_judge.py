@@ -156,6 +156,7 @@ def test_a_question_that_cannot_be_judged_keeps_none_beside_it_from_its_opinion(
     assert isinstance(second, Refusal)
     assert isinstance(third, Opinion)
     assert second.fault == "input_too_long"
+    assert "Where?" not in second.reason
     assert third.num_tokens > first.num_tokens
     assert len(started[0].judged) == 2
 

@@ -154,6 +154,18 @@ def test_a_judge_that_fails_is_told_to_all_who_wait_and_asked_again_by_the_next(
     run(scene)
 
 
+def test_a_judge_that_says_too_little_gives_nobody_what_is_not_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        calls = await busy(judge, gated, ["a"], ["b"])
+        monkeypatch.setattr(FakeJudge, "judge_each", lambda self, asked: [self._opinion(one) for one in asked[1:]])
+        gated.gate.set()
+        for call in calls:
+            with pytest.raises(EngineError, match=r"the judge said \d things about \d questions"):
+                await call
+
+    assert run(scene).batches == [["first"], ["a", "b"]]
+
+
 def test_a_judge_that_failed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(judge: BatchingJudge, gated: Gated) -> None:
         gated.failures.append(EngineError("out of memory"))

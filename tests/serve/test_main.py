@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx2
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
@@ -29,6 +32,25 @@ try:
 finally:
     print(*sys.modules)
 """
+
+
+SERVING = f"""
+import sys, types
+from pathlib import Path
+from know_thyself.testing import FakeJudge
+
+class LocalJudge(FakeJudge):
+    def __init__(self, folder):
+        super().__init__()
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        print("closed")
+
+sys.modules["know_thyself.client.local"] = types.SimpleNamespace(LocalJudge=LocalJudge)
+{PROGRAM.replace("print(*sys.modules)", "pass")}
+"""
+"""The program with a fake in the place of its judge."""
 
 
 class Opened(FakeJudge):
@@ -82,6 +104,36 @@ def test_a_judge_is_served_and_closed(judge: Path, monkeypatch: pytest.MonkeyPat
     assert f"judging on http://127.0.0.1:{port}" in capsys.readouterr().err
 
 
+def answered(process: subprocess.Popen[str], url: str) -> httpx2.Response:
+    """The answer of `url`, as soon as `process` listens."""
+    for _ in range(600):
+        assert process.poll() is None, process.communicate()
+        try:
+            return httpx2.get(url)
+        except httpx2.ConnectError:
+            time.sleep(0.1)
+    raise AssertionError(f"nobody listens at {url}")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_over_http_until_it_is_stopped(judge: Path, stop: signal.Signals) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", SERVING, "--judge", str(judge), "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert answered(process, f"http://127.0.0.1:{port}/health/ready").json() == {"status": "ready"}
+            answer = httpx2.post(f"http://127.0.0.1:{port}{ROUTE}", params={"key": "hunter2"}, json={"input": SURE})
+            assert answer.json()["data"][0]["decision"] == "answer"
+            process.send_signal(stop)
+            said, log = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, said.split()) == (0, ["closed"]), log
+    assert f"serve.access INFO POST {ROUTE} 200" in log
+    assert SURE not in log
+    assert "hunter2" not in log
+
+
 def refused(*arguments: str) -> KnowThyselfError:
     """What `arguments` are refused with."""
     with pytest.raises(KnowThyselfError) as caught:
@@ -91,6 +143,9 @@ def refused(*arguments: str) -> KnowThyselfError:
 
 
 def test_what_is_wrong_is_told_in_one_line(judge: Path, tmp_path: Path) -> None:
+    astray = tmp_path / "astray.toml"
+    astray.write_text('[default]\nthreshold = 0.5\n[routes."/v1/models"]\nthreshold = 0.5\n')
+    assert "decides nothing" in str(refused("--judge", str(judge), "--policy", str(astray)))
     eager = tmp_path / "eager.toml"
     eager.write_text("[default]\ntarget_accuracy = 0.99\n")
     assert "no keys are set up" in str(refused("--judge", str(judge), "--host", "0.0.0.0"))
