@@ -47,7 +47,10 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why one question has no opinion, while those beside it have theirs. `reason` holds the remedy, and no text of the question."""
+    """Why one question has no opinion, while those beside it have theirs.
+
+    `reason` holds the remedy, and no text of the question.
+    """
 
     fault: Fault
     reason: str
