@@ -31,11 +31,11 @@ test: setup  ## every test that needs no GPU and no patience
 test-long: setup  ## the tests that take minutes as well
 	@$(BIN)/python -m pytest -m "not gpu"
 
-check: setup  ## ruff, mypy --strict and the unit tests
+check: setup  ## ruff, mypy --strict, the tests of units and of the service
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest tests/unit tests/serve
 
 clean:  ## remove caches and build leftovers; experiments and .venv stay
 	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from know_thyself.artefacts import adapter_fault, weights_fault
-from know_thyself.digests import digest_file
+from know_thyself.digests import digest_file, digest_json
 from know_thyself.errors import JudgeError
 from know_thyself.evaluation.calibration import Calibration
 from know_thyself.experiment.writing import replace_folder, restore_folder, storing, sync_file, write_whole
@@ -30,6 +30,23 @@ from know_thyself.types import LabelMode, ModelRef, PromptStyle
 
 CARD, ADAPTER, MODEL = "judge.json", "adapter", "model"
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
+
+
+IDENTITY = {
+    "base_digest",
+    "prompt_version",
+    "prompt_style",
+    "label_mode",
+    "verdict_tokens",
+    "prefill",
+    "encoding",
+    "event",
+    "decoding",
+    "max_model_len",
+    "calibration",
+    "files",
+}
+"""The fields of a card that decide what the judge says and what it means."""
 
 
 class JudgeCard(BaseModel):
@@ -61,6 +78,14 @@ class JudgeCard(BaseModel):
     calibration: Calibration | None = None
     thresholds: tuple[dict[str, Any], ...] = ()
     files: dict[str, str] = {}
+
+    @property
+    def digest(self) -> str:
+        """The identity of the judge: it changes with anything that makes another verdict or another p_correct.
+
+        Where the base lies, which experiment it came from and what was promised of it are no part of it.
+        """
+        return digest_json(self.model_dump(mode="json", include=IDENTITY))
 
 
 def write_judge(folder: Path, card: JudgeCard, trained: Path | None) -> JudgeCard:

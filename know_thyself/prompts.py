@@ -7,6 +7,10 @@ Three places for a judge to look, the `PromptStyle`:
 - `ASKED`: the user turn itself asks whether the question can be answered.
 
 All end with the assistant's turn just opened: the next token is the first of the answer, or the verdict word.
+
+A chat is asked as its last turn in the very form of a bare question, the only one that judges are trained on, with the turns
+before it left as they are: what "and his wife?" means stands there. A system text of the chat follows ours, which judges are
+trained to find first, in the same turn, as many templates have place for one alone.
 """
 
 from __future__ import annotations
@@ -44,18 +48,26 @@ def ask(question: Question) -> str:
     return f"{context}Question: {question.text}"
 
 
-def answer_messages(question: Question) -> list[Message]:
-    """The chat that makes a model answer `question`."""
-    return [{"role": "system", "content": ANSWER_SYSTEM}, {"role": "user", "content": ask(question)}]
+def answer_messages(question: Question, history: Sequence[Message] = ()) -> list[Message]:
+    """The chat that makes a model answer `question`, which came after the turns of `history`."""
+    return _conversation(ANSWER_SYSTEM, history, ask(question))
 
 
-def judge_messages(question: Question, style: PromptStyle, mode: LabelMode) -> list[Message]:
-    """The chat at whose end the judge's verdict on `question` is read."""
+def judge_messages(question: Question, style: PromptStyle, mode: LabelMode, history: Sequence[Message] = ()) -> list[Message]:
+    """The chat at whose end the judge's verdict on `question`, which came after the turns of `history`, is read."""
     if style is PromptStyle.SAME:
-        return answer_messages(question)
+        return answer_messages(question, history)
     if style is PromptStyle.SYSTEM:
-        return [{"role": "system", "content": JUDGE_SYSTEM[mode]}, {"role": "user", "content": ask(question)}]
-    return [{"role": "user", "content": f"{JUDGE_REQUEST[mode]}\n\n{ask(question)}"}]
+        return _conversation(JUDGE_SYSTEM[mode], history, ask(question))
+    return _conversation("", history, f"{JUDGE_REQUEST[mode]}\n\n{ask(question)}")
+
+
+def _conversation(system: str, history: Sequence[Message], last: str) -> list[Message]:
+    """`history` between the text `system`, which all system texts of the history follow, and the user's `last` turn."""
+    told = [turn["content"] for turn in history if turn["role"] == "system"]
+    text = "\n\n".join([system, *told] if system else told)
+    earlier = [turn for turn in history if turn["role"] != "system"]
+    return [*([{"role": "system", "content": text}] if text else []), *earlier, {"role": "user", "content": last}]
 
 
 PROBE_VERSION = "1"

@@ -17,13 +17,18 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from know_thyself.asking import Asked, Opinion, Refusal
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
+from know_thyself.evaluation.calibration import ConfidenceMap
 from know_thyself.grading import Grader
-from know_thyself.types import Finish, ModelRef
+from know_thyself.judge import JudgeCard
+from know_thyself.prompts import PROMPT_VERSION, read_verdict
+from know_thyself.types import Finish, LabelMode, ModelRef, PromptStyle
 
 FORGOTTEN = 0.1
 """The share of all questions that tuned weights never answer right."""
@@ -175,3 +180,90 @@ def _breach(grader: Grader, reply: str, answers: Sequence[str], wanted: set[str 
     except Exception as error:  # noqa: BLE001 - whatever it is, it is listed
         return [f"{asked}: raised {type(error).__name__}: {error}"]
     return [] if found in wanted else [f"{asked}: returned {found!r}, not {next(iter(wanted))!r}"]
+
+
+def fake_card(**changes: Any) -> JudgeCard:
+    """The card of a judge of two verdicts that promises to be right 8 and 9 times in 10, with `changes`.
+
+    Its calibration changes nothing: p_correct is the confidence.
+    """
+    unchanged = ConfidenceMap.of("temperature", [(1.0, 0.0)], "calibration", 300)
+    promised = [(0.8, 0.8, 0.7), (0.9, 0.9, 0.85), (0.99, 0.95, 0.92)]
+    rows = [
+        {"target_accuracy": target, "reachable": target == best, "best_accuracy": best, "threshold": at, "on": "p_correct"}
+        for target, best, at in promised
+    ]
+    card = JudgeCard(
+        experiment="fake",
+        epoch=1,
+        base="fake",
+        base_digest="b" * 64,
+        prompt_version=PROMPT_VERSION,
+        prompt_style=PromptStyle.SYSTEM,
+        label_mode=LabelMode.BINARY,
+        verdict_words=("yes", "no"),
+        verdict_tokens=(1, 2),
+        prefill="",
+        encoding="e" * 64,
+        event="k/n >= 0.5",
+        label_rule="can >= 1, uncertain >= 0.5",
+        decoding={"max_tokens": 8},
+        max_model_len=256,
+        calibration=unchanged,
+        thresholds=tuple(rows),
+    )
+    return card.model_copy(update=changes)
+
+
+def fake_confidence(asked: Asked) -> float:
+    """How sure the fake judge is of `asked`: as `knows` of the question with the turns before it."""
+    said = "\n".join([*(turn["content"] for turn in asked.history), asked.text])
+    return 0.02 + 0.96 * knows(said)
+
+
+class FakeJudge:
+    """A judge towards the service without a model, whose tokens are words, and that fails on demand.
+
+    Of a question it says `fake_confidence`, whatever stands in the context; a context is cut to `card.max_model_len` words
+    together with the rest, and a question that is longer by itself is refused. While `failure` is set, it is not ready and
+    raises that. `asked` are all questions so far, call by call.
+    """
+
+    def __init__(self, card: JudgeCard | None = None) -> None:
+        self.card = card or fake_card()
+        self.failure: Exception | None = None
+        self.asked: list[list[Asked]] = []
+
+    @property
+    def fault(self) -> str | None:
+        """See `serve.judging.Judge`."""
+        return None if self.failure is None else str(self.failure)
+
+    async def judge(self, asked: Sequence[Asked]) -> list[Opinion | Refusal]:
+        """See `serve.judging.Judge`."""
+        self.asked.append(list(asked))
+        if self.failure is not None:
+            raise self.failure
+        return self.judge_each(asked)
+
+    def judge_each(self, asked: Sequence[Asked]) -> list[Opinion | Refusal]:
+        """The same as `LocalJudge.judge_each` has it."""
+        return [self._opinion(one) for one in asked]
+
+    def _opinion(self, asked: Asked) -> Opinion | Refusal:
+        room = self.card.max_model_len
+        told = " ".join([*(turn["content"] for turn in asked.history), asked.text])
+        needed, offered = len(told.split()), len((asked.context or "").split())
+        if needed > room:
+            return Refusal(fault="input_too_long", reason=f"{needed} words, and at most {room} are read: shorten it")
+        confidence, card = fake_confidence(asked), self.card
+        shares = _spread(confidence, len(card.verdict_words))
+        return Opinion(
+            question=asked.text,
+            verdict=read_verdict(shares, card.label_mode),
+            confidence=shares[0],
+            event=card.event,
+            p_correct=float(card.calibration.forecast(np.array([shares]))[0]) if card.calibration else None,
+            context_cut=needed + offered > room,
+            num_tokens=min(room, needed + offered),
+        )

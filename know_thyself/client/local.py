@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jinja2 import TemplateError
 
 from know_thyself import labeling, prompts
+from know_thyself.asking import Asked, Opinion, Refusal
 from know_thyself.config import EngineConfig
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.fitting import Room, fit_contexts
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, load_engine_factory, verdict_shares
-from know_thyself.errors import DataError, EngineError
+from know_thyself.errors import DataError, EngineError, first_line
 from know_thyself.judge import ADAPTER, MODEL, JudgeCard, check_base, check_encoding, read_judge
 from know_thyself.models import resolve_model
 from know_thyself.stages.merging import merge_adapter
-from know_thyself.types import ModelRef, Question, Split, Verdict
+from know_thyself.types import ModelRef, Question, Split
 
 Contexts = Sequence[str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opinion:
-    """What the judge says of one question. `confidence` is P(`event`) as read, not calibrated.
+class _Fitted:
+    """A question with the prompt that asks it, of `num_tokens` tokens, and whether its context was cut for that."""
 
-    `p_correct` is the accuracy to expect, None of a judge that was not calibrated. `context_cut` tells that the context was
-    too long for the model and lost its end.
-    """
-
-    question: str
-    verdict: Verdict
-    confidence: float
-    event: str
-    p_correct: float | None
+    asked: Asked
+    chat: Chat
+    num_tokens: int
     context_cut: bool
+
+
+Prompt = Callable[[Room, Question], tuple[Chat, int]]
 
 
 class LocalJudge:
@@ -92,48 +91,95 @@ class LocalJudge:
         Raises `DataError` when a question is too long for the model even without its context, `EngineError` when the judge's
         weights make no number of it.
         """
-        card, asked = self.card, _questions(texts, contexts)
-        cut, _ = fit_contexts(asked, self._chat, self._room)
-        chats = self._fitting(cut, [self._room.judge_chat(question) for question in cut])
-        self._engine.use(self._judge)
-        read = self._engine.judge(chats, card.verdict_words)
-        if not np.isfinite(read).all():
-            raise EngineError(f"the judge {card.experiment} reads no number at the verdict words: train it again")
-        shares = verdict_shares(read)
-        expected = card.calibration.forecast(shares).tolist() if card.calibration else [None] * len(texts)
-        return [
-            Opinion(
-                question=question.text,
-                verdict=prompts.read_verdict(row.tolist(), card.label_mode),
-                confidence=labeling.confidence(row.tolist(), card.label_mode),
-                event=card.event,
-                p_correct=p_correct,
-                context_cut=question.context != fitted.context,
-            )
-            for question, fitted, row, p_correct in zip(asked, cut, shares, expected, strict=True)
-        ]
+        asked = _asked(texts, contexts)
+        return self._read(_all_fitted(asked, self._fit(asked, Room.judge_chat)))
+
+    def judge_each(self, asked: Sequence[Asked]) -> list[Opinion | Refusal]:
+        """An opinion on each of `asked`, or why there is none: one that cannot be judged keeps none of the others from it.
+
+        Raises `EngineError` when the judge's weights make no number of a question.
+        """
+        fits = self._fit(asked, Room.judge_chat)
+        opinions = iter(self._read([fit for fit in fits if isinstance(fit, _Fitted)]))
+        return [next(opinions) if isinstance(fit, _Fitted) else fit for fit in fits]
 
     def answer(self, texts: Sequence[str], contexts: Contexts | None = None) -> list[str]:
         """The greedy answer to each of `texts` of the model that is judged: the bare base, or the fully tuned model.
 
         Contexts are given and cut as for `judge`. Raises `DataError` as that does.
         """
-        cut, _ = fit_contexts(_questions(texts, contexts), self._chat, self._room)
-        chats = self._fitting(cut, [self._room.answer_chat(question) for question in cut])
+        asked = _asked(texts, contexts)
+        fitted = _all_fitted(asked, self._fit(asked, Room.answer_chat))
         self._engine.use(self._answerer)
         decoding = Decoding(num_trials=1, temperature=0.0, top_p=1.0, max_tokens=self._room.max_tokens)
-        return [replies[0].text for replies in self._engine.sample(chats, [0] * len(texts), decoding)]
+        replies = self._engine.sample([fit.chat for fit in fitted], [0] * len(fitted), decoding)
+        return [trials[0].text for trials in replies]
 
-    def _fitting(self, questions: Sequence[Question], asked: Sequence[tuple[Chat, int]]) -> list[Chat]:
-        """The chats of `asked`, one for each of `questions`; `DataError` where one has more tokens than it may."""
-        chats = [chat for chat, _ in asked]
-        for question, tokens, (_, limit) in zip(questions, self._chat.encode_all(chats), asked, strict=True):
-            if len(tokens) > limit:
-                raise DataError(
-                    f"the question {question.text[:40]!r} makes a prompt of {len(tokens)} tokens, and this judge's model is "
-                    f"given at most {limit}: shorten it, or train a judge with a larger --engine.max-model-len"
-                )
-        return chats
+    def _read(self, fitted: Sequence[_Fitted]) -> list[Opinion]:
+        card = self.card
+        if not fitted:
+            return []
+        self._engine.use(self._judge)
+        read = self._engine.judge([fit.chat for fit in fitted], card.verdict_words)
+        if not np.isfinite(read).all():
+            raise EngineError(f"the judge {card.experiment} reads no number at the verdict words: train it again")
+        shares = verdict_shares(read)
+        expected = card.calibration.forecast(shares).tolist() if card.calibration else [None] * len(fitted)
+        return [
+            Opinion(
+                question=fit.asked.text,
+                verdict=prompts.read_verdict(row.tolist(), card.label_mode),
+                confidence=labeling.confidence(row.tolist(), card.label_mode),
+                event=card.event,
+                p_correct=p_correct,
+                context_cut=fit.context_cut,
+                num_tokens=fit.num_tokens,
+            )
+            for fit, row, p_correct in zip(fitted, shares, expected, strict=True)
+        ]
+
+    def _fit(self, asked: Sequence[Asked], prompt: Prompt) -> list[_Fitted | Refusal]:
+        """Each of `asked` in the `prompt` that asks it: bare questions together, each that has a history alone."""
+        bare = [i for i, one in enumerate(asked) if not one.history]
+        found: dict[int, _Fitted | Refusal] = {}
+        for group in [bare, *([i] for i, one in enumerate(asked) if one.history)]:
+            found |= zip(group, self._fit_alike([asked[i] for i in group], prompt), strict=True)
+        return [found[i] for i in range(len(asked))]
+
+    def _fit_alike(self, asked: Sequence[Asked], prompt: Prompt) -> list[_Fitted | Refusal]:
+        """As `_fit`, where all of `asked` have the same history."""
+        if not asked:
+            return []
+        room = replace(self._room, history=asked[0].history)
+        try:
+            cut, _ = fit_contexts([_question(one) for one in asked], self._chat, room)
+            chats = [prompt(room, question) for question in cut]
+            encoded = self._chat.encode_all([chat for chat, _ in chats])
+        except TemplateError as error:
+            told = f"the model's chat template refuses these turns ({first_line(error)}): let user and assistant take turns"
+            return [Refusal(fault="invalid_chat", reason=told)] * len(asked)
+        return [
+            _Fitted(asked=one, chat=chat, num_tokens=len(tokens), context_cut=one.context != fitted.context)
+            if len(tokens) <= limit
+            else _too_long(len(tokens), limit)
+            for one, fitted, (chat, limit), tokens in zip(asked, cut, chats, encoded, strict=True)
+        ]
+
+
+def _too_long(num_tokens: int, limit: int) -> Refusal:
+    told = (
+        f"its prompt has {num_tokens} tokens, and this judge's model is given at most {limit}: shorten it, or train a judge "
+        "with a larger --engine.max-model-len"
+    )
+    return Refusal(fault="input_too_long", reason=told)
+
+
+def _all_fitted(asked: Sequence[Asked], fits: Sequence[_Fitted | Refusal]) -> list[_Fitted]:
+    """`fits` of `asked`, none of which may be a refusal. Raises `DataError` that names the first that is, and why."""
+    for one, fit in zip(asked, fits, strict=True):
+        if isinstance(fit, Refusal):
+            raise DataError(f"the question {one.text[:40]!r} cannot be asked: {fit.reason}")
+    return [fit for fit in fits if isinstance(fit, _Fitted)]
 
 
 def _room_of(card: JudgeCard) -> Room:
@@ -142,11 +188,13 @@ def _room_of(card: JudgeCard) -> Room:
     return Room(max_model_len=card.max_model_len, max_tokens=max_tokens, style=card.prompt_style, mode=card.label_mode)
 
 
-def _questions(texts: Sequence[str], contexts: Contexts | None) -> list[Question]:
-    """`texts` with their contexts, as unseen questions. Raises `DataError` unless there are as many of these as of those."""
+def _asked(texts: Sequence[str], contexts: Contexts | None) -> list[Asked]:
+    """`texts` with their contexts. Raises `DataError` unless there are as many of these as of those."""
     if contexts is not None and len(contexts) != len(texts):
         raise DataError(f"{len(contexts)} contexts for {len(texts)} questions: give each its own, or None")
-    return [
-        Question(id="", text=text, answers=(), context=context, split=Split.VALIDATION)
-        for text, context in zip(texts, contexts or [None] * len(texts), strict=True)
-    ]
+    contexts = contexts or [None] * len(texts)
+    return [Asked(text=text, context=context) for text, context in zip(texts, contexts, strict=True)]
+
+
+def _question(asked: Asked) -> Question:
+    return Question(id="", text=asked.text, answers=(), context=asked.context, split=Split.VALIDATION)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from know_thyself import prompts
 from know_thyself.engine.protocol import Chat
+from know_thyself.prompts import Message
 from know_thyself.types import LabelMode, PromptStyle, Question, Split
 
 if TYPE_CHECKING:
@@ -29,20 +30,24 @@ LONGEST_WORD = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What prompts must fit: `max_model_len` tokens, of which an answer takes up to `max_tokens` and a verdict one."""
+    """What prompts must fit: `max_model_len` tokens, of which an answer takes up to `max_tokens` and a verdict one.
+
+    The turns of `history` stand before the question in every prompt; they are never cut.
+    """
 
     max_model_len: int
     max_tokens: int
     style: PromptStyle
     mode: LabelMode
+    history: tuple[Message, ...] = ()
 
     def answer_chat(self, question: Question) -> tuple[Chat, int]:
         """The prompt that has `question` answered, and the tokens it may have."""
-        return prompts.answer_messages(question), self.max_model_len - self.max_tokens
+        return prompts.answer_messages(question, self.history), self.max_model_len - self.max_tokens
 
     def judge_chat(self, question: Question) -> tuple[Chat, int]:
         """The prompt that has `question` judged, and the tokens it may have."""
-        return prompts.judge_messages(question, self.style, self.mode), self.max_model_len - 1
+        return prompts.judge_messages(question, self.style, self.mode, self.history), self.max_model_len - 1
 
     def chats(self, question: Question) -> list[tuple[Chat, int]]:
         """Both."""

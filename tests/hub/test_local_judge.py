@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 from rich.console import Console
 from typer.testing import CliRunner
 
 from know_thyself import prompts
+from know_thyself.asking import Asked, Opinion, Refusal
 from know_thyself.cli import app, experiments
 from know_thyself.client import local
 from know_thyself.client.local import LocalJudge
@@ -25,6 +30,10 @@ from know_thyself.judge import JudgeCard, write_judge
 from know_thyself.models import resolve_model
 from know_thyself.testing import FakeEngine
 from know_thyself.types import LabelMode, PromptStyle, Question, Split
+from serve.api import create_app
+from serve.auth import Keys
+from serve.local import BatchingJudge
+from serve.policy import read_policy
 
 LIMIT, ANSWER = 128, 12
 WORDS = ["yes", "no"]
@@ -133,6 +142,68 @@ def test_a_question_that_cannot_fit_is_refused_in_one_line(
     assert f"given at most {limit}: shorten it, or train a judge with a larger --engine.max-model-len" in told
     assert len(told.splitlines()) == 1
     assert started[0].judged == started[0].sampled == []
+
+
+EARLIER = ({"role": "user", "content": "Who is Sisun Nosix?"}, {"role": "assistant", "content": "A painter."})
+
+
+def test_a_question_that_cannot_be_judged_keeps_none_beside_it_from_its_opinion(folder: Path, started: list[Recorder]) -> None:
+    asked = [Asked(text=QUESTION), Asked(text="Where?\n" * 200), Asked(text=QUESTION, history=EARLIER)]
+    with LocalJudge(folder) as judge:
+        first, second, third = judge.judge_each(asked)
+        assert judge.judge_each(asked[1:2]) == [second]
+    assert isinstance(first, Opinion)
+    assert isinstance(second, Refusal)
+    assert isinstance(third, Opinion)
+    assert second.fault == "input_too_long"
+    assert "Where?" not in second.reason
+    assert third.num_tokens > first.num_tokens
+    assert len(started[0].judged) == 2
+
+
+def test_a_context_is_cut_for_the_turns_before_the_question(folder: Path, started: list[Recorder]) -> None:
+    alone, after = Asked(text=QUESTION, context=LONG), Asked(text=QUESTION, context=LONG, history=EARLIER)
+    with LocalJudge(folder) as judge:
+        opinions = judge.judge_each([after, alone])
+    assert all(isinstance(opinion, Opinion) and opinion.context_cut for opinion in opinions)
+    shorter, short = started[0].judged
+    assert [turn["role"] for turn in shorter] == ["system", "user", "assistant", "user"]
+    assert shorter[1:-1] == list(EARLIER)
+    assert len(shorter[-1]["content"]) < len(short[-1]["content"])
+
+
+def test_turns_that_the_template_refuses_are_told_in_one_line(
+    folder: Path, started: list[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict(self: ChatTokenizer, chats: Sequence[Chat]) -> list[list[int]]:
+        if any(left["role"] == right["role"] for chat in chats for left, right in pairwise(chat)):
+            raise TemplateError("roles must alternate")
+        return encode_all(self, chats)
+
+    encode_all = ChatTokenizer.encode_all
+    with LocalJudge(folder) as judge:
+        monkeypatch.setattr(ChatTokenizer, "encode_all", strict)
+        refused, judged = judge.judge_each([Asked(text=QUESTION, history=EARLIER[:1]), Asked(text=QUESTION)])
+    told = "the model's chat template refuses these turns (roles must alternate): let user and assistant take turns"
+    assert refused == Refusal(fault="invalid_chat", reason=told)
+    assert isinstance(judged, Opinion)
+    assert len(started[0].judged) == 1
+
+
+def test_the_service_asks_it_and_tells_what_it_says(folder: Path, started: list[Recorder]) -> None:
+    chat = [*EARLIER, {"role": "user", "content": QUESTION}]
+    with LocalJudge(folder) as plain:
+        wanted = plain.judge([QUESTION])[0]
+    with ExitStack() as opened:
+        judge = opened.enter_context(BatchingJudge(lambda: opened.enter_context(LocalJudge(folder))))
+        client = TestClient(create_app(judge, read_policy(), Keys()))
+        answer = client.post("/v1/judgments", json={"input": [QUESTION, "Where? " * 200, chat], "context": [None, None, LONG]})
+    first, second, third = answer.json()["data"]
+    assert (first["verdict"], first["p_correct"], first["context_cut"]) == (wanted.verdict, None, False)
+    assert second["error"]["code"] == "input_too_long"
+    assert third["context_cut"] is True
+    assert [turn["role"] for turn in started[1].judged[1]] == ["system", "user", "assistant", "user"]
+    assert wanted.num_tokens < answer.json()["usage"]["input_tokens"] < 2 * LIMIT
 
 
 def test_weights_that_make_no_number_give_no_verdict(

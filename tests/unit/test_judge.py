@@ -84,6 +84,18 @@ def test_a_judge_reads_back_as_it_was_written(tmp_path: Path, base: Path, traine
     assert names(tmp_path / "deep" / "judge") == sorted([*files, CARD])
 
 
+def test_another_judge_has_another_digest_wherever_it_lies(base: Path) -> None:
+    one = card(base)
+    assert card(base.parent, experiment="two", thresholds=({"target_accuracy": 0.9},)).digest == one.digest
+    changes: list[dict[str, Any]] = [
+        {"base_digest": "c" * 64},
+        {"files": {"adapter/adapter_model.safetensors": "d" * 64}},
+        {"calibration": ClassMap.of((0.9, 0.5, 0.1), "calibration", 300)},
+        {"decoding": {"temperature": 0.0}},
+    ]
+    assert len({one.digest, *(card(base, **change).digest for change in changes)}) == 1 + len(changes)
+
+
 def test_a_judge_of_before_its_longest_prompt_was_written_down_was_given_the_default_of_then(judge: Path) -> None:
     rewrite(lambda content: content.pop("max_model_len"))(judge)
     assert read_judge(judge).max_model_len == 1024

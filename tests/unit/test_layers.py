@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LAYERS = (
     "types errors",
-    "artefacts digests progress prompts grading labeling wire evaluation client",
+    "artefacts asking digests progress prompts grading labeling wire evaluation client",
     "config experiment judge models data world",
     "compute engine learning stages evaluation.report testing",
     "pipelines client.local client.integrations cost doctor inspection",

@@ -53,6 +53,26 @@ def test_same_is_the_answer_prompt_and_system_shares_its_user_turn() -> None:
     assert judge_messages(WITH_CONTEXT, PromptStyle.SYSTEM, LabelMode.BINARY)[-1] == asked[-1]
 
 
+EARLIER = ({"role": "user", "content": "Who wrote Emma?"}, {"role": "assistant", "content": "Jane Austen."})
+
+
+@pytest.mark.parametrize("style", PromptStyle)
+def test_a_chat_is_asked_as_a_bare_question_with_its_earlier_turns_before_it(style: PromptStyle) -> None:
+    bare = judge_messages(WITH_CONTEXT, style, LabelMode.BINARY)
+    chat = judge_messages(WITH_CONTEXT, style, LabelMode.BINARY, EARLIER)
+    assert chat == [*bare[:-1], *EARLIER, bare[-1]]
+
+
+@pytest.mark.parametrize("style", PromptStyle)
+def test_a_system_text_of_the_chat_follows_ours_in_one_turn(style: PromptStyle) -> None:
+    bare = judge_messages(PLAIN, style, LabelMode.BINARY)
+    chat = judge_messages(PLAIN, style, LabelMode.BINARY, ({"role": "system", "content": "Be brief."}, *EARLIER))
+    ours = [turn["content"] for turn in bare if turn["role"] == "system"]
+    assert [turn["content"] for turn in chat if turn["role"] == "system"] == ["\n\n".join([*ours, "Be brief."])]
+    assert chat[0]["role"] == "system"
+    assert chat[1:] == [*EARLIER, bare[-1]]
+
+
 def test_the_context_travels_into_every_prompt() -> None:
     chats = [judge_messages(WITH_CONTEXT, style, mode) for style in PromptStyle for mode in LabelMode]
     for messages in [answer_messages(WITH_CONTEXT), *chats]:

@@ -1,0 +1,43 @@
+"""What Prometheus is told: requests, and judgments by what they said. Nothing here is text that anyone sent."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from know_thyself.asking import Opinion
+from know_thyself.wire import Decision
+
+SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+TENTHS = tuple(i / 10 for i in range(1, 11))
+
+
+class Meter:
+    """The counters of one app, in a registry of their own, so that two apps in a process do not mix."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter("kt_requests", "Requests answered", ["route", "status"], registry=self._registry)
+        self._seconds = Histogram("kt_request_seconds", "Time to answer", ["route"], buckets=SECONDS, registry=self._registry)
+        self._judgments = Counter("kt_judgments", "Judgments given", ["verdict", "decision"], registry=self._registry)
+        self._refusals = Counter("kt_refusals", "Inputs without a judgment", ["fault"], registry=self._registry)
+        self._confidence = Histogram(
+            "kt_confidence", "P(event) as read, not calibrated", buckets=TENTHS, registry=self._registry
+        )
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count a request to `route` that was answered with `status`."""
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def judgment(self, opinion: Opinion, decision: Decision) -> None:
+        """Count a judgment."""
+        self._judgments.labels(opinion.verdict.value, decision).inc()
+        self._confidence.observe(opinion.confidence)
+
+    def refusal(self, fault: str) -> None:
+        """Count an input that got no judgment."""
+        self._refusals.labels(fault).inc()
+
+    def text(self) -> bytes:
+        """All counters in the text format of Prometheus."""
+        return generate_latest(self._registry)

@@ -1,0 +1,28 @@
+"""`GET /v1/models`: which judges can be asked, and what they can promise."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Security
+
+from know_thyself.wire import ModelInfo, ModelList
+from serve.auth import BEARER, Scope, guarded
+from serve.deciding import promises
+from serve.errors import documented
+from serve.service import Served
+
+router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEARER)], tags=["models"])
+
+
+@router.get("/v1/models", responses=documented(401, 403, 500))
+async def list_models(service: Served) -> ModelList:
+    """List the judges that are served."""
+    card = service.judge.card
+    info = ModelInfo(
+        id=service.model,
+        created=service.created,
+        judge_digest=service.judge_digest,
+        event=card.event,
+        calibration=service.calibration,
+        reachable=[promise.accuracy for promise in promises(card)],
+    )
+    return ModelList(data=[info])

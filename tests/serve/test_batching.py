@@ -1,0 +1,188 @@
+"""Many callers, one thread: what waits is judged together, each caller gets its own, and a full queue says so."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from know_thyself.asking import Asked, Opinion
+from know_thyself.errors import EngineError, JudgeError
+from know_thyself.judge import JudgeCard
+from know_thyself.testing import FakeJudge, fake_card, fake_confidence
+from serve import local
+from serve.judging import BusyError
+from serve.local import BatchingJudge, Said
+
+
+class Gated:
+    """A judge that works only while its gate is open, and notes what it was asked in one go, and by which thread."""
+
+    def __init__(self) -> None:
+        self.card: JudgeCard = fake_card()
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.failures: list[Exception] = []
+        self.batches: list[list[str]] = []
+        self.threads = {threading.current_thread().name}
+
+    def judge_each(self, asked: Sequence[Asked]) -> Said:
+        self.entered.set()
+        assert self.gate.wait(10)
+        self.threads.add(threading.current_thread().name)
+        self.batches.append([one.text for one in asked])
+        if self.failures:
+            raise self.failures.pop()
+        return FakeJudge(self.card).judge_each(asked)
+
+
+def questions(*texts: str) -> list[Asked]:
+    return [Asked(text=text) for text in texts]
+
+
+def run(scene: Callable[[BatchingJudge, Gated], Awaitable[None]], **settings: Any) -> Gated:
+    """The judge after `scene` was played with it."""
+    gated: list[Gated] = []
+
+    def start() -> Gated:
+        gated.append(Gated())
+        return gated[0]
+
+    async def play(judge: BatchingJudge) -> None:
+        try:
+            await scene(judge, gated[0])
+        finally:
+            gated[0].gate.set()
+
+    with BatchingJudge(start, **settings) as judge:
+        asyncio.run(play(judge))
+    return gated[0]
+
+
+async def busy(judge: BatchingJudge, gated: Gated, *waiting: Sequence[str]) -> list[asyncio.Task[Said]]:
+    """Calls of which the first is being judged, and those of `waiting` wait."""
+    calls = [asyncio.create_task(judge.judge(questions("first")))]
+    assert await asyncio.to_thread(gated.entered.wait, 10)
+    calls += [asyncio.create_task(judge.judge(questions(*texts))) for texts in waiting]
+    await asyncio.sleep(0)
+    return calls
+
+
+def said(opinions: Said) -> list[tuple[str, float]]:
+    return [(one.question, one.confidence) for one in opinions if isinstance(one, Opinion)]
+
+
+def test_what_waits_is_judged_together_and_everyone_gets_their_own() -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        calls = await busy(judge, gated, ["a"], ["b", "c"], ["d"])
+        gated.gate.set()
+        for call, texts in zip(calls, (["first"], ["a"], ["b", "c"], ["d"]), strict=True):
+            found = said(await call)
+            assert [text for text, _ in found] == texts
+            assert [sure for _, sure in found] == pytest.approx([fake_confidence(Asked(text=text)) for text in texts])
+
+    gated = run(scene)
+    assert gated.batches == [["first"], ["a", "b", "c", "d"]]
+    assert len(gated.threads) == 1
+    assert threading.current_thread().name not in gated.threads
+
+
+def test_a_batch_holds_whole_requests_up_to_its_size_or_one_that_is_larger() -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        calls = await busy(judge, gated, ["a"], ["b", "c"], ["d", "e", "f", "g"], ["h"])
+        gated.gate.set()
+        await asyncio.gather(*calls)
+
+    assert run(scene, batch=3).batches == [["first"], ["a", "b", "c"], ["d", "e", "f", "g"], ["h"]]
+
+
+def test_a_full_queue_says_when_to_come_back_and_those_who_wait_lose_nothing() -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        calls = await busy(judge, gated, ["a", "b"], ["c"])
+        with pytest.raises(BusyError) as caught:
+            await judge.judge(questions("d"))
+        assert caught.value.retry_after == local.RETRY_AFTER
+        gated.gate.set()
+        assert [len(await call) for call in calls] == [1, 2, 1]
+        assert len(await judge.judge(questions("d"))) == 1
+
+    assert run(scene, queue=3).batches == [["first"], ["a", "b", "c"], ["d"]]
+
+
+def test_a_request_longer_than_the_queue_is_judged_when_nobody_waits() -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        gated.gate.set()
+        assert len(await judge.judge(questions("a", "b", "c"))) == 3
+
+    run(scene, queue=2)
+
+
+def test_who_leaves_is_not_judged_and_keeps_nobody_from_their_own() -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        first, gone, stays = await busy(judge, gated, ["gone"], ["stays"])
+        first.cancel()
+        gone.cancel()
+        await asyncio.sleep(0)
+        gated.gate.set()
+        assert [text for text, _ in said(await stays)] == ["stays"]
+        with suppress(asyncio.CancelledError):
+            await gone
+
+    assert run(scene).batches == [["first"], ["stays"]]
+
+
+@pytest.mark.parametrize(
+    ("failure", "fault"),
+    [(EngineError("out of memory"), "out of memory"), (KeyError("x"), "KeyError: 'x'")],
+    ids=["engine", "unforeseen"],
+)
+def test_a_judge_that_fails_is_told_to_all_who_wait_and_asked_again_by_the_next(failure: Exception, fault: str) -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        assert judge.fault is None
+        gated.failures.append(failure)
+        gated.gate.set()
+        with pytest.raises(EngineError) as caught:
+            await judge.judge(questions("a"))
+        assert str(caught.value) == judge.fault == fault
+        assert len(await judge.judge(questions("b"))) == 1
+        assert judge.fault is None
+
+    run(scene)
+
+
+def test_a_judge_that_says_too_little_gives_nobody_what_is_not_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        calls = await busy(judge, gated, ["a"], ["b"])
+        monkeypatch.setattr(FakeJudge, "judge_each", lambda self, asked: [self._opinion(one) for one in asked[1:]])
+        gated.gate.set()
+        for call in calls:
+            with pytest.raises(EngineError, match=r"the judge said \d things about \d questions"):
+                await call
+
+    assert run(scene).batches == [["first"], ["a", "b"]]
+
+
+def test_a_judge_that_failed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+        gated.failures.append(EngineError("out of memory"))
+        gated.gate.set()
+        with pytest.raises(EngineError):
+            await judge.judge(questions("a"))
+        assert judge.fault == "out of memory"
+        monkeypatch.setattr(local, "RECOVERY", 0.0)
+        assert judge.fault is None
+
+    run(scene)
+
+
+def test_a_judge_that_cannot_start_is_told_and_leaves_no_thread() -> None:
+    def start() -> Gated:
+        raise JudgeError("no judge here")
+
+    with pytest.raises(JudgeError, match="no judge here"):
+        BatchingJudge(start)
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("judge")] == []

@@ -1,0 +1,180 @@
+"""`python -m serve`: what is wrong is told before anything heavy loads, and what is right is served."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+
+from know_thyself.client import local
+from know_thyself.errors import ConfigError, JudgeError, KnowThyselfError
+from know_thyself.judge import write_judge
+from know_thyself.testing import FakeJudge, fake_card
+from serve.__main__ import parse, run, taken
+from tests.serve.apps import ROUTE, SURE, UNSURE
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from serve.__main__ import main
+sys.argv = ["serve", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sys.modules)
+"""
+
+
+SERVING = f"""
+import sys, types
+from pathlib import Path
+from know_thyself.testing import FakeJudge
+
+class LocalJudge(FakeJudge):
+    def __init__(self, folder):
+        super().__init__()
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        print("closed")
+
+sys.modules["know_thyself.client.local"] = types.SimpleNamespace(LocalJudge=LocalJudge)
+{PROGRAM.replace("print(*sys.modules)", "pass")}
+"""
+"""The program with a fake in the place of its judge."""
+
+
+class Opened(FakeJudge):
+    """In the place of `LocalJudge`: the same face, no engine."""
+
+    closed = 0
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(fake_card(experiment=folder.parent.name))
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Opened.closed += 1
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Path:
+    """The folder of a judge, as far as its card goes."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "tokenizer.json").write_text("{}")
+    write_judge(tmp_path / "one" / "judge", fake_card(base=str(base)), None)
+    return tmp_path / "one" / "judge"
+
+
+def free_port() -> int:
+    with taken("127.0.0.1", 0) as address:
+        port: int = address.getsockname()[1]
+        return port
+
+
+def test_a_judge_is_served_and_closed(judge: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = []
+
+    def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        client = TestClient(server.config.app)  # type: ignore[arg-type]
+        answers.append((sockets[0].getsockname(), client.post(ROUTE, json={"input": [SURE, UNSURE]}).json()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "LocalJudge", Opened)
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    port = free_port()
+    run(parse(["--judge", str(judge), "--port", str(port)]))
+    ((address, answer),) = answers
+    assert address == ("127.0.0.1", port)
+    assert answer["model"] == "kt/one"
+    assert [said["decision"] for said in answer["data"]] == ["answer", "escalate"]
+    assert Opened.closed == 1
+    assert f"judging on http://127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def answered(process: subprocess.Popen[str], url: str) -> httpx2.Response:
+    """The answer of `url`, as soon as `process` listens."""
+    for _ in range(600):
+        assert process.poll() is None, process.communicate()
+        try:
+            return httpx2.get(url)
+        except httpx2.ConnectError:
+            time.sleep(0.1)
+    raise AssertionError(f"nobody listens at {url}")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_over_http_until_it_is_stopped(judge: Path, stop: signal.Signals) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", SERVING, "--judge", str(judge), "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert answered(process, f"http://127.0.0.1:{port}/health/ready").json() == {"status": "ready"}
+            answer = httpx2.post(f"http://127.0.0.1:{port}{ROUTE}", params={"key": "hunter2"}, json={"input": SURE})
+            assert answer.json()["data"][0]["decision"] == "answer"
+            process.send_signal(stop)
+            said, log = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, said.split()) == (0, ["closed"]), log
+    assert f"serve.access INFO POST {ROUTE} 200" in log
+    assert SURE not in log
+    assert "hunter2" not in log
+
+
+def refused(*arguments: str) -> KnowThyselfError:
+    """What `arguments` are refused with."""
+    with pytest.raises(KnowThyselfError) as caught:
+        run(parse(list(arguments)))
+    assert len(str(caught.value).splitlines()) == 1
+    return caught.value
+
+
+def test_what_is_wrong_is_told_in_one_line(judge: Path, tmp_path: Path) -> None:
+    astray = tmp_path / "astray.toml"
+    astray.write_text('[default]\nthreshold = 0.5\n[routes."/v1/models"]\nthreshold = 0.5\n')
+    assert "decides nothing" in str(refused("--judge", str(judge), "--policy", str(astray)))
+    eager = tmp_path / "eager.toml"
+    eager.write_text("[default]\ntarget_accuracy = 0.99\n")
+    assert "no keys are set up" in str(refused("--judge", str(judge), "--host", "0.0.0.0"))
+    assert "not reachable with this judge" in str(refused("--judge", str(judge), "--policy", str(eager)))
+    assert "holds no judge.json" in str(refused("--judge", str(tmp_path)))
+    assert "cannot be read" in str(refused("--judge", str(judge), "--keys", str(tmp_path / "none.toml")))
+    assert "cannot listen on 127.0.0.1 port 99999" in str(refused("--judge", str(judge), "--port", "99999"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert f"cannot listen on 127.0.0.1 port {port}" in str(refused("--judge", str(judge), "--port", port))
+    shutil.rmtree(judge)
+    assert isinstance(refused("--judge", str(judge)), JudgeError)
+
+
+def test_an_address_that_is_taken_answers_nobody_yet() -> None:
+    with taken("127.0.0.1", 0) as address, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address.getsockname(), timeout=5)
+    with pytest.raises(ConfigError, match=r"cannot listen on nowhere\.invalid"):
+        taken("nowhere.invalid", 8700)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["--judge", "none"], 2), (["--judge", "none", "--host", "0.0.0.0"], 2)]
+)
+def test_help_and_what_is_wrong_come_before_anything_heavy(arguments: list[str], code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert loaded & {"torch", "transformers", "vllm", "ray"} == set()
+    if code:
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.splitlines()) == 1

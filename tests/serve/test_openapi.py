@@ -1,0 +1,85 @@
+"""The OpenAPI document is whole: every route with what it takes, gives and refuses, and its examples are true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import Route
+
+from know_thyself.wire import ErrorResponse, JudgmentRequest, JudgmentResponse, ModelList
+from tests.serve.apps import served
+
+DOCUMENT = served().get("/openapi.json").json()
+OPERATIONS = {f"{method} {path}": said for path, methods in DOCUMENT["paths"].items() for method, said in methods.items()}
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """What `schema` refers to."""
+    name = schema["$ref"].removeprefix("#/components/schemas/") if "$ref" in schema else None
+    found: dict[str, Any] = DOCUMENT["components"]["schemas"][name] if name else schema
+    return found
+
+
+def schemas(said: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Status, kind of content and the description of every answer of an operation."""
+    for status, answer in said["responses"].items():
+        for kind, content in answer["content"].items():
+            yield status, kind, content
+
+
+def test_the_document_has_every_route_of_the_app() -> None:
+    app = served().app
+    routes = {route.path for route in app.routes if isinstance(route, Route | APIRoute)}  # type: ignore[attr-defined]
+    assert routes - {"/openapi.json"} <= set(DOCUMENT["paths"])
+    assert set(DOCUMENT["paths"]) == {"/v1/judgments", "/v1/models", "/metrics", "/health/live", "/health/ready"}
+
+
+@pytest.mark.parametrize("said", OPERATIONS.values(), ids=OPERATIONS)
+def test_every_operation_is_told_with_its_answers_and_errors(said: dict[str, Any]) -> None:
+    assert said["summary"]
+    assert said["description"]
+    assert "200" in said["responses"]
+    assert "500" in said["responses"]
+    for status, kind, content in schemas(said):
+        schema = resolved(content["schema"])
+        if status == "200":
+            assert schema["type"] in ("object", "string")
+            assert "examples" in schema or "example" in content
+        else:
+            assert (kind, schema["title"]) == ("application/json", "ErrorResponse")
+            assert schema["examples"]
+    if "security" in said:
+        assert {"401", "403"} <= set(said["responses"])
+        assert said["security"] == [{"HTTPBearer": []}]
+
+
+def test_what_is_sent_is_told_with_examples() -> None:
+    said = OPERATIONS["post /v1/judgments"]
+    assert {"400", "404", "413", "422", "503"} <= set(said["responses"])
+    schema = resolved(said["requestBody"]["content"]["application/json"]["schema"])
+    assert schema["title"] == "JudgmentRequest"
+    assert len(schema["examples"]) >= 4
+    assert schema["additionalProperties"] is False
+
+
+def test_no_field_is_without_a_type() -> None:
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        for field, told in schema.get("properties", {}).items():
+            assert told.keys() & {"type", "$ref", "anyOf", "oneOf", "const", "enum"}, f"{name}.{field}"
+
+
+def examples(model: Any) -> list[Any]:
+    found: list[Any] = model.model_config["json_schema_extra"]["examples"]
+    return found
+
+
+def test_the_examples_are_what_is_taken_and_given() -> None:
+    client = served()
+    for body in examples(JudgmentRequest):
+        assert client.post("/v1/judgments", json=body).status_code == 200, body
+    for model in (JudgmentResponse, ModelList, ErrorResponse):
+        for example in examples(model):
+            assert model.model_validate(example).model_dump(mode="json") == example
