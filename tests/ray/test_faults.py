@@ -130,6 +130,7 @@ def test_one_of_two_training_workers_may_be_lost(small_world: Path, questions: P
     assert run.tables() == undisturbed.tables()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_ends_the_job_in_one_line_and_the_same_command_goes_on(undisturbed: Run, tmp_path: Path) -> None:
     """No file of the driver may grow beyond 4 KiB from the first examination on: marker, report or examples find no room."""
     run = a_run_like(undisturbed, tmp_path)

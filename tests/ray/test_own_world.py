@@ -16,6 +16,8 @@ from know_thyself.world.describe import describe_world
 from tests.conftest import SMALL_WORLD
 from tests.ray.runs import Run, write_own_grader
 
+pytestmark = pytest.mark.slow
+
 VARIANT = SMALL_WORLD.model_copy(update={"context": 0.5, "spellings": 2, "steps": 10})
 TRIALS = 3
 
