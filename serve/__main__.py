@@ -44,10 +44,10 @@ def run(settings: argparse.Namespace) -> None:
         import uvicorn
 
         from know_thyself.client.local import LocalJudge
-        from serve.local import BatchingJudge
+        from serve.local import BatchingJudge, warmed
 
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
-        judge = opened.enter_context(BatchingJudge(lambda: opened.enter_context(LocalJudge(settings.judge))))
+        judge = opened.enter_context(BatchingJudge(lambda: warmed(opened.enter_context(LocalJudge(settings.judge)))))
         server = uvicorn.Server(uvicorn.Config(create_app(judge, policy, keys), log_config=None, access_log=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):

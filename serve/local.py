@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from know_thyself.asking import Asked, Opinion, Refusal
 from know_thyself.errors import EngineError, KnowThyselfError, first_line
@@ -28,6 +28,8 @@ RETRY_AFTER = 1
 RECOVERY = 10.0
 """Seconds without readiness after a failure: gateways look elsewhere for a while, and then try again."""
 
+WARM_UP = Asked(text="Are you there?")
+
 Said = list[Opinion | Refusal]
 
 
@@ -40,6 +42,9 @@ class SyncJudge(Protocol):
 
     def judge_each(self, asked: Sequence[Asked]) -> Said:
         """An opinion on each of `asked`, or why there is none. Raises `EngineError`."""
+
+
+Warmed = TypeVar("Warmed", bound=SyncJudge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,12 @@ class BatchingJudge:
         for ticket in tickets:
             if not ticket.said.done():
                 ticket.said.set_exception(EngineError(self._failure))
+
+
+def warmed(judge: Warmed) -> Warmed:
+    """`judge`, which has judged once, so that no caller waits for its weights. Raises what that raises."""
+    judge.judge_each([WARM_UP])
+    return judge
 
 
 def _hand_out(tickets: Sequence[_Ticket], said: Said) -> None:

@@ -22,7 +22,7 @@ def job(*flags: str, root: Path, name: str = "judgment") -> subprocess.Completed
         (["--train.epochs", "many"], "train.epochs='many'"),
         (["--preset", "nope"], "there is no preset 'nope'"),
         (["--num_samples", "many"], "data.num_train='many'"),
-        (["--phase", "2"], "--phase: it chose a phase of the three-phase pipeline"),
+        (["--phase", "2"], "--phase: it chooses a phase of the three-phase pipeline"),
         (["--model", "/no/such/folder"], "/no/such/folder"),
         (["--dataset", "/no/such/folder"], "/no/such/folder"),
         (["--train.lora.use_dora", "true"], "--train.lora.use-dora: engines load plain LoRA"),
