@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> Run:
     root = tmp_path_factory.mktemp("full")
     questions = write_fake_questions(root / "questions", train=200, validation=80)
     with (questions / "train.jsonl").open("a") as file:
-        file.write(json.dumps({"id": "long", "question": "why " * 400, "answers": ["x"], "group": "long"}) + "\n")
+        file.write(json.dumps({"id": "long", "question": "why " * 1100, "answers": ["x"], "group": "long"}) + "\n")
     run = Run(root, small_world / "model", questions, "--tuning", "full", "--train.epochs", "1", "--train.workers", "2")
     run.finish()
     return run

@@ -16,8 +16,8 @@ from know_thyself.digests import digest_file
 from know_thyself.errors import JudgeError, StoreError
 from know_thyself.evaluation.calibration import ClassMap
 from know_thyself.judge import CARD, JudgeCard, check_base, check_encoding, read_judge, write_judge
-from know_thyself.prompts import PROMPT_VERSION
-from know_thyself.types import LabelMode, ModelRef, PromptStyle
+from know_thyself.testing import fake_card
+from know_thyself.types import LabelMode, ModelRef
 
 BASE_DIGEST = "b" * 64
 EMPTY = b"\x02\0\0\0\0\0\0\0{}"
@@ -52,23 +52,8 @@ def judge(tmp_path: Path, base: Path, trained: Path) -> Path:
 
 
 def card(base: Path, **changes: Any) -> JudgeCard:
-    settled = JudgeCard(
-        experiment="one",
-        epoch=2,
-        base=str(base),
-        base_digest=BASE_DIGEST,
-        prompt_version=PROMPT_VERSION,
-        prompt_style=PromptStyle.SYSTEM,
-        label_mode=LabelMode.BINARY,
-        verdict_words=("yes", "no"),
-        verdict_tokens=(7, 8),
-        prefill="",
-        encoding="e" * 64,
-        event="k/n >= 0.5",
-        label_rule="can >= 1, uncertain >= 0.5",
-        decoding={"temperature": 0.7},
-    )
-    return settled.model_copy(update=changes)
+    settled = {"epoch": 2, "base": str(base), "base_digest": BASE_DIGEST, "calibration": None, "thresholds": ()}
+    return fake_card(**{**settled, **changes})
 
 
 def names(folder: Path) -> list[str]:

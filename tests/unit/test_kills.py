@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from know_thyself.experiment import Experiment, StageFolder, write_whole
-from know_thyself.judge import JudgeCard, read_judge, write_judge
-from know_thyself.prompts import PROMPT_VERSION
-from know_thyself.types import LabelMode, PromptStyle
+from know_thyself.judge import read_judge, write_judge
+from know_thyself.testing import fake_card
 
 TOUCHES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.utime", "os.chmod"}
 """Audit events of the calls that open or change files; `os.fsync` has none and is wrapped."""
@@ -87,22 +86,7 @@ def put_first_judge(root: Path) -> None:
 
 
 def put_judge(root: Path, epoch: int) -> None:
-    card = JudgeCard(
-        experiment="one",
-        epoch=epoch,
-        base=str(root / "base"),
-        base_digest="b" * 64,
-        prompt_version=PROMPT_VERSION,
-        prompt_style=PromptStyle.SYSTEM,
-        label_mode=LabelMode.BINARY,
-        verdict_words=("yes", "no"),
-        verdict_tokens=(7, 8),
-        prefill="",
-        encoding="e" * 64,
-        event="k/n >= 0.5",
-        label_rule="can >= 1, uncertain >= 0.5",
-        decoding={},
-    )
+    card = fake_card(epoch=epoch, base=str(root / "base"))
     write_judge(root / "judge", card, root / "trained")
 
 
