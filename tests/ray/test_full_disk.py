@@ -120,7 +120,9 @@ class OntoAFullDevice(FilenameProvider):
 
     def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
         name = f"part-{write_uuid}-{task_index:06d}"
-        (self._folder / f"{name}-0.parquet").symlink_to("/dev/full")
+        part = self._folder / f"{name}-0.parquet"
+        if not part.is_symlink():  # Ray asks again when it tries again
+            part.symlink_to("/dev/full")
         return f"{name}.parquet"
 
 
