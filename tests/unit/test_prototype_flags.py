@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "coming-from-the-prototype.md"
 
 
-def shown(document: Path) -> list[str]:
-    """The flags of every job that `document` shows how to start, each once."""
-    found = re.findall(r"python -m jobs\.\w+ +(--[^`#\n]*)", document.read_text().replace("\\\n", ""))
-    return list(dict.fromkeys(" ".join(flags.split()) for flags in found))
+def shown(document: Path) -> list[tuple[str, str]]:
+    """Every job that `document` shows how to start, with its flags, each once."""
+    found = re.findall(r"python -m jobs\.(\w+) +(--[^`#\n]*)", document.read_text().replace("\\\n", ""))
+    return list(dict.fromkeys((job, " ".join(flags.split())) for job, flags in found))
 
 
-WRITTEN_OUT = [flags for flags in shown(DOCUMENT) if "--model" in flags]
+WRITTEN_OUT = [flags for job, flags in shown(DOCUMENT) if job == "judgment" and "--model" in flags]
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +32,8 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def load(*flags: str) -> RunConfig:
-    return load_config(translate(flags), "python -m jobs.judgment")
+def load(*flags: str, job: str = "judgment") -> RunConfig:
+    return load_config(translate(flags, study=job == "three_phase"), f"python -m jobs.{job}")
 
 
 def test_the_prototypes_first_command_means_what_it_meant() -> None:
@@ -149,11 +149,11 @@ def test_the_document_shows_every_flag_with_its_translation(flag: str) -> None:
 
 @pytest.mark.parametrize("document", [DOCUMENT, ROOT / "README.md"], ids=lambda path: path.stem)
 def test_every_command_that_is_shown_resolves(document: Path) -> None:
-    commands = [shlex.split(flags) for flags in shown(document)]
+    commands = [(job, shlex.split(flags)) for job, flags in shown(document)]
     assert len(commands) > 8
-    for words in commands:
+    for job, words in commands:
         given = dict(zip(words, [*words[1:], ""], strict=True))
-        config = load(*words)
+        config = load(*words, job=job)
         assert (config.preset, config.dataset) == (given.get("--preset"), given.get("--dataset", config.dataset))
 
 
