@@ -76,14 +76,10 @@ def _run(name: str, config: RunConfig, study: StudyInputs, console: Console) -> 
         columns = [
             _share(lessons.taught, after),
             _share(lessons.rehearsed, after),
-            _share([q for q in never if q.id in before and _knows(before[q.id])], after),
-            _share([q for q in never if q.id in before and not _knows(before[q.id])], after),
+            _share([q for q in never if q.id in before and before[q.id].all_correct], after),
+            _share([q for q in never if q.id in before and not before[q.id].all_correct], after),
         ]
     return Cell(name=name, best_round=taught.best.number, shares=columns)
-
-
-def _knows(label: AbilityLabel) -> bool:
-    return label.num_correct == label.num_graded
 
 
 def _share(questions: Sequence[Question], labels: Mapping[str, AbilityLabel]) -> str:
@@ -91,7 +87,7 @@ def _share(questions: Sequence[Question], labels: Mapping[str, AbilityLabel]) ->
     found = [q for q in questions if q.id in labels]
     if not found:
         return "none"
-    known = np.array([_knows(labels[q.id]) for q in found], dtype=np.float64)
+    known = np.array([labels[q.id].all_correct for q in found], dtype=np.float64)
     low, high = mean_interval(known, np.array([q.group for q in found])) or (np.nan, np.nan)
     return f"{known.mean():.1%} ({low:.1%} to {high:.1%}) of {len(found)}"
 

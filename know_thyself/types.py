@@ -175,6 +175,11 @@ class AbilityLabel(Record):
         """Share of right trials, 0..1."""
         return self.num_correct / self.num_graded
 
+    @property
+    def all_correct(self) -> bool:
+        """Whether every trial was right: the question's answer is known."""
+        return self.num_correct == self.num_graded
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JudgmentExample(Record):

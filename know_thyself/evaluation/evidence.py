@@ -163,7 +163,7 @@ def examples_worth_reading(examined: Sequence[Examined], trials: pa.Table) -> di
         if row["trials"]
     }
     wrong = [e for e in examined if e.label.num_correct == 0]
-    right = [e for e in examined if e.label.num_correct == e.label.num_graded]
+    right = [e for e in examined if e.label.all_correct]
     chosen = {
         "confident and wrong": sorted(wrong, key=lambda e: -e.judgment.confidence)[:SHOWN],
         "doubtful and right": sorted(right, key=lambda e: e.judgment.confidence)[:SHOWN],

@@ -46,8 +46,8 @@ def ledger_facts(found: Sequence[Change], *, seed: int = 0) -> dict[str, Any]:
     stand with the ends of their 95 % interval (groups resampled), None where there are too few.
     """
     kinds = [_kind(change) for change in found]
-    knew = np.array([_knows(change.before) for change in found], dtype=bool)
-    knows = np.array([_knows(change.after) for change in found], dtype=np.float64)
+    knew = np.array([change.before.label.all_correct for change in found], dtype=bool)
+    knows = np.array([change.after.label.all_correct for change in found], dtype=np.float64)
     group = np.array([change.before.question.group for change in found], dtype=np.str_)
     wrong = {
         "hallucination_before": np.array([_hallucinated(change.before) for change in found], dtype=np.float64),
@@ -68,12 +68,8 @@ def ledger_examples(found: Sequence[Change]) -> dict[str, list[dict[str, Any]]]:
     return {kind: [_example(change) for change in found if _kind(change) == kind][:SHOWN] for kind in ("learned", "lost")}
 
 
-def _knows(examined: Examined) -> bool:
-    return examined.label.num_correct == examined.label.num_graded
-
-
 def _kind(change: Change) -> str:
-    return next(kind for kind, holds in KINDS.items() if holds(_knows(change.before), _knows(change.after)))
+    return next(kind for kind, holds in KINDS.items() if holds(change.before.label.all_correct, change.after.label.all_correct))
 
 
 def _hallucinated(examined: Examined) -> float:

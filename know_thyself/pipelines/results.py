@@ -21,9 +21,8 @@ from know_thyself.pipelines.table import summary_table
 from know_thyself.types import Split
 
 
-def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
-    """The content of summary.json."""
-    shown = (Split.TRAIN, Split.DEV, Split.VALIDATION)
+def header(config: RunConfig) -> dict[str, Any]:
+    """What summary.json and study.json begin with."""
     return {
         "schema": 1,
         "model": config.model,
@@ -31,6 +30,14 @@ def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
         "label_mode": str(config.label_mode),
         "tuning": config.tuning,
         "seed": config.seed,
+    }
+
+
+def summary(config: RunConfig, epochs: Sequence[EpochResult]) -> dict[str, Any]:
+    """The content of summary.json."""
+    shown = (Split.TRAIN, Split.DEV, Split.VALIDATION)
+    return {
+        **header(config),
         "best_epoch": best_of(epochs).epoch,
         "epochs": [{"epoch": result.epoch, **{str(split): result.facts[split] for split in shown}} for result in epochs],
     }
@@ -100,7 +107,7 @@ def write_best(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> Non
         label_rule=str(rule_of(config)),
         decoding=config.sampling.model_dump(),
         max_model_len=config.engine.max_model_len,
-        calibration=None if best.fitted is None else best.fitted.calibration,
+        calibration=best.calibration,
         thresholds=tuple(found["thresholds"]),
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)

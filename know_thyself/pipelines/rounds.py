@@ -51,6 +51,11 @@ class EpochResult:
     facts: Mapping[str, Mapping[str, Any]]
 
     @property
+    def calibration(self) -> Calibration | None:
+        """The map from what this epoch's judge says to p_correct, None where it is not calibrated."""
+        return None if self.fitted is None else self.fitted.calibration
+
+    @property
     def dev_loss(self) -> float:
         """Loss of the verdict words on dev (of two verdicts the log loss), infinite where undefined: it chooses the epoch."""
         loss = self.facts[Split.DEV]["verdict_loss"]

@@ -113,7 +113,7 @@ def plan_lessons(bench: Bench, pools: Pools, collected: Collected) -> Lessons:
 
 def _known(labels: Mapping[str, AbilityLabel], question: Question) -> bool:
     found = labels.get(question.id)
-    return found is not None and found.num_correct == found.num_graded
+    return found is not None and found.all_correct
 
 
 def _first_replies(collected: Collected) -> dict[str, str]:

@@ -26,7 +26,7 @@ from know_thyself.evaluation.report.study import StudyReport, write_study
 from know_thyself.evaluation.study import V1_AFTER, V1_BEFORE, V2_AFTER, judge_facts, ledger_by_pool, paired_facts
 from know_thyself.experiment import write_whole
 from know_thyself.pipelines.bench import Bench, Result, open_bench
-from know_thyself.pipelines.results import show_epochs, write_best, write_results
+from know_thyself.pipelines.results import header, show_epochs, write_best, write_results
 from know_thyself.pipelines.rounds import EpochResult, best_of, judge_epochs
 from know_thyself.pipelines.study import StudyInputs
 from know_thyself.pipelines.study_table import study_tables
@@ -42,7 +42,7 @@ REHEARSED = "rehearsed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One judge at work on one model: its judgments, the grades they are held against, and its calibration's epoch."""
+    """One judge at work on one model: its judgments, the grades they are held against, and the epoch it is of."""
 
     judge: EpochResult
     graded: Result
@@ -82,7 +82,6 @@ def _on(bench: Bench, base: ModelRef, phase: int, part: str = "") -> Bench:
 def _first_phase(bench: Bench) -> tuple[Bench, Result, list[EpochResult]]:
     before = _on(bench, bench.base, 1, PHASE_1)
     _announce(before, "judgment v1")
-    (before.experiment.path / PHASE_1).mkdir(exist_ok=True)
     questions = before.put_questions()
     return before, questions, _judge(before, questions)
 
@@ -156,17 +155,12 @@ def _write(
     """Write study.json and the page of the study, and print its tables."""
     config, seed = after.config, after.config.seed
     scores = {
-        name: {pool: scores_of(examined[name][pool], config.label_mode, _calibration(judged[name].judge)) for pool in Pool}
+        name: {pool: scores_of(examined[name][pool], config.label_mode, judged[name].judge.calibration) for pool in Pool}
         for name in judged
     }
     sizes = {pool: len(found) for pool, found in study.pools.of.items()}
     content = {
-        "schema": 1,
-        "model": config.model,
-        "dataset": config.dataset,
-        "label_mode": str(config.label_mode),
-        "tuning": config.tuning,
-        "seed": seed,
+        **header(config),
         "phases": _phases(before, after, taught, judged),
         "teaching": taught.facts(),
         "judges": judge_facts(scores, sizes, seed),
@@ -186,10 +180,6 @@ def _write(
     for table in study_tables(content):
         after.console.print(table)
     after.console.print(f"study: {after.experiment.study_page}")
-
-
-def _calibration(judge: EpochResult) -> Any:
-    return None if judge.fitted is None else judge.fitted.calibration
 
 
 def _phases(before: Bench, after: Bench, taught: Knowledge, judged: Mapping[str, Judged]) -> list[dict[str, Any]]:
