@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -51,16 +52,17 @@ def evaluate(number: int, replicates: int) -> None:
     learned, measured = judgments(CALIBRATION, 1), judgments(number, 0)
     rng = np.random.default_rng(2)
     rivals = {f"baseline {i}": Rival(scores=measured.confidence + rng.normal(0, 0.3, number), cost=Cost()) for i in range(3)}
-    began, parts = time.perf_counter(), {}
-    for name, work in {
+    work: dict[str, Callable[[], object]] = {
         "numbers and intervals": lambda: summarize(measured, 0, replicates=replicates),
         "ceiling": lambda: findings.ceiling_facts(measured),
         "calibration": lambda: choose_calibration(learned.probabilities, learned.accuracy, learned.group),
         "thresholds": lambda: findings.threshold_facts(None, learned, measured),
         "baselines": lambda: compare(measured, rivals, replicates=replicates),
-    }.items():
+    }
+    began, parts = time.perf_counter(), dict[str, float]()
+    for name, measure in work.items():
         started = time.perf_counter()
-        work()
+        measure()
         parts[name] = time.perf_counter() - started
     told = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
