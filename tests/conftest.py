@@ -15,6 +15,7 @@ from know_thyself.world.recipe import WorldRecipe
 os.environ |= {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",  # a process that was started for one stage serves the next
     "RAY_worker_niceness": "0",  # at Ray's own 15, anything else on the machine starves what is tested
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",

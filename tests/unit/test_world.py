@@ -81,6 +81,7 @@ def test_the_packaged_world_is_its_recipe_and_small(tmp_path: Path) -> None:
     write_facts_and_questions(recipe, tmp_path)
     for table in ("facts.parquet", "questions/train.parquet", "questions/taught.parquet", "questions/validation.parquet"):
         assert pq.read_table(folder / table).equals(pq.read_table(tmp_path / table)), table
+    assert pq.read_metadata(folder / "questions/validation.parquet").num_rows >= 3000
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 12 * MIB
     assert json.loads((folder / "model" / "config.json").read_text())["model_type"] == "qwen2"
 
