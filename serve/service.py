@@ -30,8 +30,10 @@ Outcome = tuple[Opinion, Decision] | Refusal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backing:
-    """What stands behind an app and is longer there than a request: its counters, what signs its ids, where it writes down
-    what it judged, and where it counts who asked how much. By itself, all of this process alone, and nothing written down."""
+    """What stands behind an app longer than a request: what counts, signs its ids, writes down, and counts who asked how much.
+
+    By itself, all of it is this process's own, and nothing is written down.
+    """
 
     meter: Meter = field(default_factory=Meter)
     signer: Signer = field(default_factory=lambda: Signer(new_secret()))
@@ -41,8 +43,10 @@ class Backing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The judge that is asked, what decides, what counts, signs and writes down, what holds keys to their limits, and since
-    when (seconds since 1970) this app has been there."""
+    """The judge that is asked, what decides, counts, signs and writes down, what holds keys to their limits, and since when.
+
+    That is, in seconds since 1970, since when this app has been there.
+    """
 
     judge: Judge
     decider: Decider

@@ -34,7 +34,7 @@ def test_a_score_between_two_steps_comes_back_to_two_thousandths() -> None:
     for score in (0.0, 0.0019, 0.123456, 0.9981, 1.0):
         read = SIGNER.read("app", SIGNER.sign("app", judged(score)))
         assert read is not None
-        assert read.scores == (pytest.approx(score, abs=0.002001),)
+        assert list(read.scores) == pytest.approx([score], abs=0.002001)
 
 
 def test_an_id_is_short_and_fit_for_urls_and_no_two_are_alike() -> None:
