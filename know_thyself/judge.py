@@ -23,6 +23,7 @@ from know_thyself.artefacts import adapter_fault, weights_fault
 from know_thyself.digests import digest_file, digest_json
 from know_thyself.errors import JudgeError
 from know_thyself.evaluation.calibration import Calibration
+from know_thyself.evaluation.drift import Reference
 from know_thyself.experiment.writing import replace_folder, restore_folder, storing, sync_file, write_whole
 from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
@@ -54,6 +55,7 @@ class JudgeCard(BaseModel):
 
     `thresholds` are those of summary.json: from where on questions pass, and what was promised of them. `max_model_len` is the
     longest prompt of its run, answer included: contexts are cut to it. Cards older than the field mean the default of then.
+    `reference` pictures the calibration set, for `know-thyself drift`; older cards have none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +79,7 @@ class JudgeCard(BaseModel):
     max_model_len: int = 1024
     calibration: Calibration | None = None
     thresholds: tuple[dict[str, Any], ...] = ()
+    reference: Reference | None = None
     files: dict[str, str] = {}
 
     @property

@@ -7,13 +7,18 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from know_thyself.compute.environment import prepare_environment
 from know_thyself.errors import ConfigError, KnowThyselfError
+
+if TYPE_CHECKING:
+    from serve.policy import Policy
+    from serve.service import Backing
 
 INTERRUPTED = 130
 
@@ -25,7 +30,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any but a loopback one takes --keys")
     parser.add_argument("--port", type=int, default=8700, help="port to listen on")
     parser.add_argument("--keys", type=Path, help="TOML or JSON file with the digests and scopes of keys")
-    parser.add_argument("--policy", type=Path, help="TOML or JSON file of thresholds; serve/policy.toml when not given")
+    parser.add_argument(
+        "--policy", type=Path, help="TOML or JSON file of thresholds and limits; serve/policy.toml when not given"
+    )
+    parser.add_argument(
+        "--journal", type=Path, help="SQLite file to keep feedback and scores in, without any text; made if new"
+    )
+    parser.add_argument("--secret", help="what signs ids: a file that holds it, or env:NAME; a new one when not given")
     return parser.parse_args(arguments)
 
 
@@ -41,6 +52,7 @@ def run(settings: argparse.Namespace) -> None:
     policy = read_policy(settings.policy or DEFAULTS)
     decider_of(read_judge(settings.judge), policy, keys)
     with taken(settings.host, settings.port) as address, ExitStack() as opened:
+        backing = opened.enter_context(backed(settings, policy))
         import uvicorn
 
         from know_thyself.client.local import LocalJudge
@@ -48,10 +60,29 @@ def run(settings: argparse.Namespace) -> None:
 
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
         judge = opened.enter_context(BatchingJudge(lambda: warmed(opened.enter_context(LocalJudge(settings.judge)))))
-        server = uvicorn.Server(uvicorn.Config(create_app(judge, policy, keys), log_config=None, access_log=False))
+        app = create_app(judge, policy, keys, backing)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[address])
+
+
+@contextmanager
+def backed(settings: argparse.Namespace, policy: Policy) -> Iterator[Backing]:
+    """What the service stands on by `settings`, its journal open. Raises `ConfigError`."""
+    from serve.ids import Signer, new_secret, read_secret
+    from serve.journal import Journal
+    from serve.metrics import Meter
+    from serve.service import Backing
+
+    if settings.secret:
+        secret = read_secret(settings.secret)
+    else:
+        secret = new_secret()
+        print("ids of judgments hold as long as this process runs: give --secret to make them last", file=sys.stderr)
+    meter = Meter()
+    with Journal(settings.journal, policy.journal, meter) if settings.journal else nullcontext() as journal:
+        yield Backing(meter=meter, signer=Signer(secret), journal=journal)
 
 
 def taken(host: str, port: int) -> socket.socket:

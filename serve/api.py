@@ -13,11 +13,11 @@ from serve.auth import Keys
 from serve.deciding import Decider
 from serve.errors import answer_errors
 from serve.judging import Judge
-from serve.metrics import Meter
+from serve.limits import Limiter
 from serve.middleware import BodyCap, Observer
 from serve.policy import Policy
-from serve.routes import health, judgments, models
-from serve.service import Service
+from serve.routes import feedback, health, judgments, models
+from serve.service import Backing, Service
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a request."""
@@ -38,21 +38,30 @@ def decider_of(card: JudgeCard, policy: Policy, keys: Keys) -> Decider:
     return decider
 
 
-def create_app(judge: Judge, policy: Policy, keys: Keys, max_body: int = MAX_BODY) -> FastAPI:
+def create_app(judge: Judge, policy: Policy, keys: Keys, backing: Backing | None = None, max_body: int = MAX_BODY) -> FastAPI:
     """The service of `judge` under `policy`, for the holders of `keys`, for everyone where there are none.
 
-    Bodies may have `max_body` bytes. Raises `ConfigError` as `decider_of`.
+    It stands on `backing`, of its own when none is given. Bodies may have `max_body` bytes. Raises `ConfigError` as
+    `decider_of`.
     """
-    decider, meter = decider_of(judge.card, policy, keys), Meter()
+    decider, behind = decider_of(judge.card, policy, keys), backing or Backing()
     # The pages that FastAPI brings load scripts from elsewhere.
     app = FastAPI(
         title="know-thyself", version=__version__, summary="Can the model answer this?", docs_url=None, redoc_url=None
     )
-    app.state.service = Service(judge=judge, decider=decider, meter=meter, created=int(time.time()))
+    app.state.service = Service(
+        judge=judge,
+        decider=decider,
+        meter=behind.meter,
+        signer=behind.signer,
+        journal=behind.journal,
+        limiter=Limiter(usual=policy.limits, store=behind.store),
+        created=int(time.time()),
+    )
     app.state.keys = keys
-    for router in (judgments.router, models.router, health.health, health.metrics):
+    for router in (judgments.router, feedback.router, models.router, health.health, health.metrics):
         app.include_router(router)
     answer_errors(app)
     app.add_middleware(BodyCap, limit=max_body)
-    app.add_middleware(Observer, meter=meter)
+    app.add_middleware(Observer, meter=behind.meter)
     return app

@@ -23,17 +23,26 @@ LONGEST_PARAM = 100
 TAGS = frozenset({"chat", "batch", "str"})
 """Parts of the place of a fault that pydantic adds, and that are no keys."""
 CODES = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-TYPES: dict[int, ErrorType] = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+TYPES: dict[int, ErrorType] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 
 log = logging.getLogger("serve")
 
 
 class ServiceError(Exception):
-    """A request that is refused: with which status and code, why, and for which of its parameters."""
+    """A request that is refused: with which status and code, why, and for which of its parameters.
 
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+    One that is worth sending again says after how many seconds by a `retry_after` above 0.
+    """
+
+    def __init__(self, status: int, code: str, message: str, param: str | None = None, *, retry_after: int = 0) -> None:
         super().__init__(status, code, message, param)
         self.status, self.code, self.message, self.param = status, code, message, param
+        self.retry_after = retry_after
 
     @property
     def error(self) -> Error:
@@ -57,7 +66,10 @@ def answer_errors(app: FastAPI) -> None:
 
 
 def _told(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(ErrorResponse(error=error.error).model_dump(), error.status, headers)
+    told = dict(headers or {})
+    if error.retry_after:
+        told["Retry-After"] = str(error.retry_after)
+    return JSONResponse(ErrorResponse(error=error.error).model_dump(), error.status, told)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
@@ -84,10 +96,10 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 async def _judge_failed(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, BusyError):
-        told = ServiceError(503, "judge_busy", "too many questions wait for the judge: ask again later")
-        return _told(told, {"Retry-After": str(error.retry_after)})
+        busy = "too many questions wait for the judge: ask again later"
+        return _told(ServiceError(429, "judge_busy", busy, retry_after=error.retry_after))
     log.error("the judge failed: %s", first_line(error))
-    return _told(ServiceError(503, "judge_failed", "the judge failed: ask again later"), {"Retry-After": str(RETRY_AFTER)})
+    return _told(ServiceError(503, "judge_failed", "the judge failed: ask again later", retry_after=RETRY_AFTER))
 
 
 async def _unexpected(_: Request, __: Exception) -> JSONResponse:

@@ -23,6 +23,10 @@ class Meter:
         self._confidence = Histogram(
             "kt_confidence", "P(event) as read, not calibrated", buckets=TENTHS, registry=self._registry
         )
+        self._feedback = Counter(
+            "kt_feedback", "Answers that were told to be right or wrong", ["correct"], registry=self._registry
+        )
+        self._losses = Counter("kt_journal_losses", "Rows that could not be written down", ["table"], registry=self._registry)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request to `route` that was answered with `status`."""
@@ -37,6 +41,14 @@ class Meter:
     def refusal(self, fault: str) -> None:
         """Count an input that got no judgment."""
         self._refusals.labels(fault).inc()
+
+    def feedback(self, correct: bool) -> None:
+        """Count a feedback that was kept."""
+        self._feedback.labels(str(correct).lower()).inc()
+
+    def loss(self, table: str) -> None:
+        """Count a row of the journal that was lost."""
+        self._losses.labels(table).inc()
 
     def text(self) -> bytes:
         """All counters in the text format of Prometheus."""

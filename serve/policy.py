@@ -10,18 +10,37 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from know_thyself.errors import ConfigError
-from know_thyself.wire import Bar, Closed
+from know_thyself.wire import MAX_INPUTS, Bar, Closed
 
 DEFAULTS = Path(__file__).with_name("policy.toml")
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+class Limits(Closed):
+    """How much a key may ask in any 60 seconds; what is None has no limit. A list of inputs must fit."""
+
+    requests_per_minute: int | None = Field(None, ge=1)
+    questions_per_minute: int | None = Field(None, ge=MAX_INPUTS)
+
+
+class Kept(Closed):
+    """What a journal keeps: judgments of so many `days`, and so many `rows` of scores and of feedback, the newest."""
+
+    days: int = Field(90, ge=1, le=3650)
+    rows: int = Field(500_000, ge=1)
+
+
 class Policy(Closed):
-    """The bar of every route, the default for those without one, and what becomes of a question `below` it."""
+    """The bar of every route, the default for those without one, and what becomes of a question `below` it.
+
+    `limits` are those of every key that has none of its own.
+    """
 
     below: Literal["escalate", "abstain"] = "escalate"
     default: Bar
     routes: dict[str, Bar] = Field(default_factory=dict)
+    limits: Limits = Limits()
+    journal: Kept = Kept()
 
     @model_validator(mode="after")
     def _bars_are_set(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 
 from know_thyself import prompts
 from know_thyself.config import RunConfig
+from know_thyself.evaluation.drift import Reference
 from know_thyself.evaluation.evidence import examples_worth_reading
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.experiment import versions, write_whole
@@ -88,7 +89,7 @@ def _stages(questions: Result, result: EpochResult) -> EpochStages:
 
 def write_best(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> None:
     """Write the judge of the `best` epoch with its card, with what may be promised of it, and say where it is."""
-    config, base = bench.config, bench.base
+    config, base, learned = bench.config, bench.base, best.scores[Split.CALIBRATION]
     words = list(prompts.VERDICT_WORDS[config.label_mode].values())
     card = JudgeCard(
         experiment=bench.experiment.name,
@@ -109,6 +110,7 @@ def write_best(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> Non
         max_model_len=config.engine.max_model_len,
         calibration=best.calibration,
         thresholds=tuple(found["thresholds"]),
+        reference=Reference.of(learned.confidence, learned.accuracy),
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)
     write_card(bench, {**summary(config, [best]), **found})

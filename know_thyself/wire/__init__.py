@@ -7,6 +7,7 @@ does not end with a user's turn) is told in its place among the answers; what is
 from __future__ import annotations
 
 from know_thyself.wire.base import Bar, Closed, Error, ErrorResponse, ErrorType, Health
+from know_thyself.wire.feedback import FeedbackRequest, FeedbackResponse
 from know_thyself.wire.inputs import MAX_CHARACTERS, MAX_INPUTS, ChatMessage, Input, Item, TextPart
 from know_thyself.wire.judgments import (
     CalibrationInfo,
@@ -32,6 +33,8 @@ __all__ = [
     "ErrorItem",
     "ErrorResponse",
     "ErrorType",
+    "FeedbackRequest",
+    "FeedbackResponse",
     "Health",
     "Input",
     "Item",

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-ErrorType = Literal["invalid_request_error", "authentication_error", "permission_error", "not_found_error", "server_error"]
+ErrorType = Literal[
+    "invalid_request_error",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "rate_limit_error",
+    "server_error",
+]
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+MAX_KEYS = 64
+"""Keys of one object: of each unknown one more, an error would be made."""
 
 
 class Closed(BaseModel):
     """A model without unknown keys, that is not changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict) and len(data) > MAX_KEYS:
+            raise ValueError(f"{len(data)} keys, and no object here has more than {MAX_KEYS}: send those that are known")
+        return data
 
 
 class Bar(Closed):

@@ -27,7 +27,7 @@ class ChatMessage(Closed):
     """One turn of a chat. `developer` is another name of `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(max_length=MAX_TURNS)]
+    content: str | Annotated[list[TextPart], Field(max_length=MAX_TURNS, fail_fast=True)]
 
     @property
     def text(self) -> str:
@@ -52,10 +52,10 @@ def _item_kind(value: Any) -> str | None:
 Item = str | list[ChatMessage]
 """One input: a question, or a chat that ends with one."""
 _Text = Annotated[str, Tag("text")]
-_Chat = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_TURNS), Tag("chat")]
-_ItemChat = Annotated[list[ChatMessage], Field(max_length=MAX_TURNS), Tag("chat")]
+_Chat = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_TURNS, fail_fast=True), Tag("chat")]
+_ItemChat = Annotated[list[ChatMessage], Field(max_length=MAX_TURNS, fail_fast=True), Tag("chat")]
 _Item = Annotated[_Text | _ItemChat, Discriminator(_item_kind, "input_type", "give a text, or a list of turns")]
-_Batch = Annotated[list[_Item], Field(min_length=1, max_length=MAX_INPUTS), Tag("batch")]
+_Batch = Annotated[list[_Item], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag("batch")]
 Input = Annotated[
     _Text | _Chat | _Batch, Discriminator(_kind, "input_type", "give a text, a list of turns, or a list of these")
 ]

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from know_thyself.types import Verdict
 from know_thyself.wire.base import Bar, Closed, Error, Probability
+from know_thyself.wire.feedback import EXAMPLE_ID
 from know_thyself.wire.inputs import MAX_CHARACTERS, MAX_INPUTS, ChatMessage, Input, Item
 
 LONGEST_NAME = 128
@@ -104,7 +105,7 @@ class JudgmentResponse(Closed):
         json_schema_extra={
             "examples": [
                 {
-                    "id": "jdg-5f0c2d3c8f6e4a53b5c7b0f3a1d2e4f6",
+                    "id": EXAMPLE_ID,
                     "object": "judgment",
                     "created": 1795600000,
                     "model": "kt/world",
@@ -137,7 +138,7 @@ class JudgmentResponse(Closed):
         }
     )
 
-    id: str
+    id: str = Field(description="signed for the key that asked; with an index, what POST /v1/feedback takes")
     object: Literal["judgment"] = "judgment"
     created: int = Field(description="seconds since 1970")
     model: str

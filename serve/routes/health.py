@@ -33,7 +33,7 @@ async def ready(service: Served) -> Health:
     return Health(status="ready")
 
 
-@metrics.get("/metrics", response_class=Response, responses={**TEXT, **documented(401, 403, 500)})
+@metrics.get("/metrics", response_class=Response, responses={**TEXT, **documented(401, 403, 429, 500)})
 async def counted(service: Served) -> Response:
     """Return all counters in the text format of Prometheus."""
     return Response(service.meter.text(), media_type=CONTENT_TYPE_LATEST)

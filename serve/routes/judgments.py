@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Security
 
 from know_thyself.asking import Opinion, Refusal
 from know_thyself.errors import ConfigError
-from know_thyself.wire import Bar, Decision, Error, ErrorItem, JudgmentItem, JudgmentRequest, JudgmentResponse, Usage
+from know_thyself.wire import Bar, Error, ErrorItem, JudgmentItem, JudgmentRequest, JudgmentResponse, Usage
 from serve.auth import BEARER, Caller, Key, Scope, guarded
 from serve.deciding import Line
 from serve.errors import ServiceError, documented
-from serve.judging import consult, to_question
-from serve.service import Served, Service
+from serve.judging import to_question
+from serve.service import Outcome, Served, Service
 
 PATH = "/v1/judgments"
 router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEARER)], tags=["judgments"])
 
 
-@router.post(PATH, responses=documented(400, 401, 403, 404, 413, 422, 500, 503))
+@router.post(PATH, responses=documented(400, 401, 403, 404, 413, 422, 429, 500, 503))
 async def create_judgment(request: JudgmentRequest, service: Served, key: Caller) -> JudgmentResponse:
     """Judge whether the model can answer a question, a chat, or each of a list of them.
 
@@ -33,10 +32,11 @@ async def create_judgment(request: JudgmentRequest, service: Served, key: Caller
     questions = [to_question(item, context) for item, context in zip(request.items, contexts, strict=True)]
     if not request.is_batch and isinstance(questions[0], Refusal):
         raise _refused(questions[0])
-    said = await consult(service.judge, questions)
+    said = await service.consult(key, questions)
     if not request.is_batch and isinstance(said[0], Refusal):
         raise _refused(said[0])
-    return _response(service, said, line)
+    outcomes = [_outcome(service, one, line) for one in said]
+    return _response(service, service.record(key, outcomes), outcomes, line)
 
 
 def _line(service: Service, key: Key | None, bar: Bar) -> Line:
@@ -63,33 +63,37 @@ def _refused(refusal: Refusal) -> ServiceError:
     return ServiceError(400, refusal.fault, refusal.reason, "input")
 
 
-def _response(service: Service, said: Sequence[Opinion | Refusal], line: Line) -> JudgmentResponse:
-    read = sum(one.num_tokens for one in said if isinstance(one, Opinion))
+def _outcome(service: Service, said: Opinion | Refusal, line: Line) -> Outcome:
+    if isinstance(said, Refusal):
+        return said
+    return said, "answer" if line.is_reached(said) else service.decider.policy.below
+
+
+def _response(service: Service, name: str, outcomes: Sequence[Outcome], line: Line) -> JudgmentResponse:
+    read = sum(one[0].num_tokens for one in outcomes if not isinstance(one, Refusal))
     return JudgmentResponse(
-        id=f"jdg-{uuid.uuid4().hex}",
+        id=name,
         created=int(time.time()),
         model=service.model,
         judge_digest=service.judge_digest,
         event=service.judge.card.event,
         calibration=service.calibration,
-        data=[_item(service, index, one, line) for index, one in enumerate(said)],
+        data=[_item(index, one, line) for index, one in enumerate(outcomes)],
         usage=Usage(input_tokens=read, total_tokens=read),
     )
 
 
-def _item(service: Service, index: int, said: Opinion | Refusal, line: Line) -> JudgmentItem | ErrorItem:
-    if isinstance(said, Refusal):
-        service.meter.refusal(said.fault)
-        told = Error(message=said.reason, type="invalid_request_error", param=f"input.{index}", code=said.fault)
+def _item(index: int, outcome: Outcome, line: Line) -> JudgmentItem | ErrorItem:
+    if isinstance(outcome, Refusal):
+        told = Error(message=outcome.reason, type="invalid_request_error", param=f"input.{index}", code=outcome.fault)
         return ErrorItem(index=index, error=told)
-    decision: Decision = "answer" if line.is_reached(said) else service.decider.policy.below
-    service.meter.judgment(said, decision)
+    opinion, decision = outcome
     return JudgmentItem(
         index=index,
-        verdict=said.verdict,
-        p_correct=said.p_correct,
+        verdict=opinion.verdict,
+        p_correct=opinion.p_correct,
         decision=decision,
         threshold=line.shown,
         threshold_source=line.source,
-        context_cut=said.context_cut,
+        context_cut=opinion.context_cut,
     )

@@ -13,7 +13,7 @@ from serve.service import Served
 router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEARER)], tags=["models"])
 
 
-@router.get("/v1/models", responses=documented(401, 403, 500))
+@router.get("/v1/models", responses=documented(401, 403, 429, 500))
 async def list_models(service: Served) -> ModelList:
     """List the judges that are served."""
     card = service.judge.card

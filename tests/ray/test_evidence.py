@@ -62,6 +62,8 @@ def test_ceiling_calibration_and_thresholds_are_there(run: Run, summary: dict[st
     assert summary["calibration"]["ece_after"] == pytest.approx(summary["epochs"][0]["validation"]["ece"])
     assert [row["target_accuracy"] for row in summary["thresholds"]] == [0.8, 0.9, 0.95, 0.99]
     assert list(card.thresholds) == summary["thresholds"]
+    assert card.reference is not None
+    assert card.reference.n == card.calibration.n
 
 
 def test_the_judge_tells_what_to_expect(run: Run) -> None:

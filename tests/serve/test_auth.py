@@ -15,8 +15,19 @@ from know_thyself.testing import FakeJudge
 from serve.auth import Keys, Scope, check_host, read_keys
 from tests.serve.apps import KEYS, ROUTE, SURE, bearer, key, served
 
-WANTED = {ROUTE: "judge", "/v1/models": "judge", "/metrics": "admin", "/health/live": None, "/health/ready": None}
+WANTED = {
+    ROUTE: "judge",
+    "/v1/feedback": "feedback",
+    "/v1/models": "judge",
+    "/metrics": "admin",
+    "/health/live": None,
+    "/health/ready": None,
+}
 """The scope that each route wants."""
+BODIES = {"/v1/feedback": {"id": "jdg-of-nobody", "correct": True}}
+"""What is sent to routes other than that of judgments."""
+WITHIN = {"/v1/feedback": 404}
+"""What who is let in gets where that is not 200."""
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -54,7 +65,7 @@ def test_no_route_that_wants_a_key_answers_without_one(sent: dict[str, Any]) -> 
     judge = FakeJudge()
     client = served(judge, keys=KEYS)
     for path, method, _ in operations():
-        answer = client.request(method, path, json={"input": SURE}, **sent)
+        answer = client.request(method, path, json=BODIES.get(path, {"input": SURE}), **sent)
         if WANTED[path] is None:
             assert answer.status_code == 200
         else:
@@ -68,8 +79,8 @@ def test_no_route_that_wants_a_key_answers_without_one(sent: dict[str, Any]) -> 
 def test_a_key_opens_the_routes_of_its_scope_alone(scope: str) -> None:
     client = served(keys=KEYS)
     for path, method, _ in operations():
-        answer = client.request(method, path, json={"input": SURE}, headers=bearer(scope))
-        wanted = 200 if WANTED[path] in (scope, None) else 403
+        answer = client.request(method, path, json=BODIES.get(path, {"input": SURE}), headers=bearer(scope))
+        wanted = WITHIN.get(path, 200) if WANTED[path] in (scope, None) else 403
         assert answer.status_code == wanted, (path, scope)
         if wanted == 403:
             assert answer.json()["error"]["type"] == "permission_error"

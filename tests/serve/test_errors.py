@@ -38,15 +38,20 @@ def told(answer: Any) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("failure", "code", "seconds"),
-    [(EngineError("no memory at /models/secret"), "judge_failed", "5"), (BusyError(3), "judge_busy", "3")],
+    ("failure", "error", "seconds"),
+    [
+        (EngineError("no memory at /models/secret"), (503, "server_error", "judge_failed"), "5"),
+        (BusyError(3), (429, "rate_limit_error", "judge_busy"), "3"),
+    ],
     ids=["failed", "busy"],
 )
-def test_a_judge_that_cannot_be_asked_is_told_with_the_time_to_come_back(failure: Exception, code: str, seconds: str) -> None:
+def test_a_judge_that_cannot_be_asked_is_told_with_the_time_to_come_back(
+    failure: Exception, error: tuple[int, str, str], seconds: str
+) -> None:
     judge = failing(failure)
     client = served(judge)
     answer = post(client, {"input": SURE})
-    assert told(answer) == (503, "server_error", code)
+    assert told(answer) == error
     assert answer.headers["retry-after"] == seconds
     assert "secret" not in answer.text
     assert told(client.get("/health/ready")) == (503, "server_error", "not_ready")

@@ -9,7 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from know_thyself.wire import ErrorResponse, JudgmentRequest, JudgmentResponse, ModelList
+from know_thyself.wire import ErrorResponse, FeedbackRequest, FeedbackResponse, JudgmentRequest, JudgmentResponse, ModelList
 from tests.serve.apps import served
 
 DOCUMENT = served().get("/openapi.json").json()
@@ -34,7 +34,14 @@ def test_the_document_has_every_route_of_the_app() -> None:
     app = served().app
     routes = {route.path for route in app.routes if isinstance(route, Route | APIRoute)}  # type: ignore[attr-defined]
     assert routes - {"/openapi.json"} <= set(DOCUMENT["paths"])
-    assert set(DOCUMENT["paths"]) == {"/v1/judgments", "/v1/models", "/metrics", "/health/live", "/health/ready"}
+    assert set(DOCUMENT["paths"]) == {
+        "/v1/judgments",
+        "/v1/feedback",
+        "/v1/models",
+        "/metrics",
+        "/health/live",
+        "/health/ready",
+    }
 
 
 @pytest.mark.parametrize("said", OPERATIONS.values(), ids=OPERATIONS)
@@ -52,7 +59,7 @@ def test_every_operation_is_told_with_its_answers_and_errors(said: dict[str, Any
             assert (kind, schema["title"]) == ("application/json", "ErrorResponse")
             assert schema["examples"]
     if "security" in said:
-        assert {"401", "403"} <= set(said["responses"])
+        assert {"401", "403", "429"} <= set(said["responses"])
         assert said["security"] == [{"HTTPBearer": []}]
 
 
@@ -80,6 +87,8 @@ def test_the_examples_are_what_is_taken_and_given() -> None:
     client = served()
     for body in examples(JudgmentRequest):
         assert client.post("/v1/judgments", json=body).status_code == 200, body
-    for model in (JudgmentResponse, ModelList, ErrorResponse):
+    for body in examples(FeedbackRequest):
+        assert client.post("/v1/feedback", json=body).json()["error"]["code"] == "feedback_off", body
+    for model in (JudgmentResponse, FeedbackResponse, ModelList, ErrorResponse):
         for example in examples(model):
             assert model.model_validate(example).model_dump(mode="json") == example

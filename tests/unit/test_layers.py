@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     "types errors",
     "artefacts asking digests progress prompts grading labeling wire evaluation client",
-    "config experiment judge models data world",
+    "config experiment journal judge models data world",
     "compute engine learning stages evaluation.report testing",
     "pipelines client.local client.integrations cost doctor inspection",
     "cli",

@@ -55,11 +55,12 @@ def ece_band(
     num_graded: Column,
     *,
     concentration: float = np.inf,
+    level: float = 0.95,
     bins: int = BINS,
     seed: int = 0,
     replicates: int = 1000,
 ) -> float | None:
-    """95th percentile of the ECE of a judge that is right on average (consistency resampling, Bröcker & Smith 2007).
+    """The quantile `level` of the ECE of a judge that is right on average (consistency resampling, Bröcker & Smith 2007).
 
     Questions of forecast f are given accuracies Beta(f c, (1 - f) c) of this `concentration` c, so that k is beta-binomial:
     the trials of a question agree with each other (`ceiling.fit_concentration`). Infinite: every question has the very
@@ -80,7 +81,7 @@ def ece_band(
         counts = rng.multinomial(size[held], spread, size=(replicates, int(held.sum())))
         surplus = counts @ (np.arange(trials + 1) / trials) - size[held] * sure[held]
         errors += surplus @ np.eye(bins)[found[0][held]]
-    return float(np.quantile(np.abs(errors).sum(axis=1) / len(forecast), 0.95))
+    return float(np.quantile(np.abs(errors).sum(axis=1) / len(forecast), level))
 
 
 def brier(forecast: Floats, outcome: Floats) -> float | None:
