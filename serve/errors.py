@@ -29,11 +29,12 @@ log = logging.getLogger("serve")
 
 
 class ServiceError(Exception):
-    """A request that is refused: with which status and code, why, and for which of its parameters."""
+    """A request that is refused: with which status and code, why, and for which of its parameters; `headers` go with it."""
 
     def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
         super().__init__(status, code, message, param)
         self.status, self.code, self.message, self.param = status, code, message, param
+        self.headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
 
     @property
     def error(self) -> Error:
@@ -62,7 +63,7 @@ def _told(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSON
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
-    return _told(error, {"WWW-Authenticate": "Bearer"} if error.status == 401 else None)
+    return _told(error, error.headers)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -9,7 +9,8 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from know_thyself.wire import ErrorResponse, JudgmentRequest, JudgmentResponse, ModelList
+from know_thyself.testing import FakeAnswerer
+from know_thyself.wire import ChatCompletion, ChatRequest, ErrorResponse, JudgmentRequest, JudgmentResponse, ModelList
 from tests.serve.apps import served
 
 DOCUMENT = served().get("/openapi.json").json()
@@ -34,7 +35,14 @@ def test_the_document_has_every_route_of_the_app() -> None:
     app = served().app
     routes = {route.path for route in app.routes if isinstance(route, Route | APIRoute)}  # type: ignore[attr-defined]
     assert routes - {"/openapi.json"} <= set(DOCUMENT["paths"])
-    assert set(DOCUMENT["paths"]) == {"/v1/judgments", "/v1/models", "/metrics", "/health/live", "/health/ready"}
+    assert set(DOCUMENT["paths"]) == {
+        "/v1/chat/completions",
+        "/v1/judgments",
+        "/v1/models",
+        "/metrics",
+        "/health/live",
+        "/health/ready",
+    }
 
 
 @pytest.mark.parametrize("said", OPERATIONS.values(), ids=OPERATIONS)
@@ -77,9 +85,10 @@ def examples(model: Any) -> list[Any]:
 
 
 def test_the_examples_are_what_is_taken_and_given() -> None:
-    client = served()
-    for body in examples(JudgmentRequest):
-        assert client.post("/v1/judgments", json=body).status_code == 200, body
-    for model in (JudgmentResponse, ModelList, ErrorResponse):
+    client = served(answerer=FakeAnswerer())
+    for path, request in {"/v1/judgments": JudgmentRequest, "/v1/chat/completions": ChatRequest}.items():
+        for body in examples(request):
+            assert client.post(path, json=body).status_code == 200, body
+    for model in (JudgmentResponse, ModelList, ChatCompletion, ErrorResponse):
         for example in examples(model):
             assert model.model_validate(example).model_dump(mode="json") == example
