@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from know_thyself.asking import Asked, Opinion
+from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.errors import EngineError, JudgeError
 from know_thyself.judge import JudgeCard
 from know_thyself.testing import FakeJudge, fake_card, fake_confidence
+from know_thyself.types import Finish
 from serve import local
+from serve.errors import ServiceError
 from serve.judging import BusyError
-from serve.local import BatchingJudge, Said
+from serve.local import BatchingJudge, LocalAnswerer, Said
 
 
 class Gated:
@@ -186,3 +188,93 @@ def test_a_judge_that_cannot_start_is_told_and_leaves_no_thread() -> None:
     with pytest.raises(JudgeError, match="no judge here"):
         BatchingJudge(start)
     assert [thread for thread in threading.enumerate() if thread.name.startswith("judge")] == []
+
+
+class Speaking(Gated):
+    """A gated judge whose model answers, and notes what it was asked as batches are noted."""
+
+    def reply(self, asked: Asked, sampling: Sampling) -> Answer | Refusal:
+        self.entered.set()
+        assert self.gate.wait(10)
+        self.threads.add(threading.current_thread().name)
+        self.batches.append([f"answer {asked.text}"])
+        if self.failures:
+            raise self.failures.pop()
+        if not asked.text:
+            return Refusal(fault="empty_input", reason="ask something")
+        return Answer(text=f"to {asked.text}", finish=Finish.STOP, num_prompt_tokens=1, num_tokens=sampling.max_tokens or 2)
+
+
+def answering(
+    scene: Callable[[BatchingJudge[Speaking], LocalAnswerer, Speaking], Awaitable[None]], **settings: Any
+) -> Speaking:
+    """The judge after `scene` was played with it and its answerer."""
+    speaking: list[Speaking] = []
+
+    def start() -> Speaking:
+        speaking.append(Speaking())
+        return speaking[0]
+
+    async def play(judge: BatchingJudge[Speaking]) -> None:
+        try:
+            await scene(judge, LocalAnswerer(judge, **settings), speaking[0])
+        finally:
+            speaking[0].gate.set()
+
+    with BatchingJudge(start) as judge:
+        asyncio.run(play(judge))
+    return speaking[0]
+
+
+async def pieces(answerer: LocalAnswerer, text: str, sampling: Sampling | None = None) -> list[str | Answer]:
+    return [piece async for piece in answerer.answer(Asked(text=text), sampling or Sampling())]
+
+
+def test_answers_are_made_on_the_judges_thread_one_between_two_batches() -> None:
+    async def scene(judge: BatchingJudge[Speaking], answerer: LocalAnswerer, speaking: Speaking) -> None:
+        answers = [asyncio.create_task(pieces(answerer, text)) for text in "ab"]
+        assert await asyncio.to_thread(speaking.entered.wait, 10)
+        judgment = asyncio.create_task(judge.judge(questions("c")))
+        await asyncio.sleep(0)
+        speaking.gate.set()
+        first, second = [await answer for answer in answers]
+        assert first == ["to a", Answer(text="to a", finish=Finish.STOP, num_prompt_tokens=1, num_tokens=2)]
+        assert second[0] == "to b"
+        assert len(await judgment) == 1
+
+    speaking = answering(scene)
+    assert speaking.batches == [["answer a"], ["c"], ["answer b"]]
+    assert len(speaking.threads) == 1
+
+
+def test_an_answer_is_drawn_as_asked_or_refused_or_fails_and_the_next_one_is_made() -> None:
+    async def scene(_: BatchingJudge[Speaking], answerer: LocalAnswerer, speaking: Speaking) -> None:
+        speaking.gate.set()
+        drawn = (await pieces(answerer, "a", Sampling(max_tokens=7)))[-1]
+        assert isinstance(drawn, Answer)
+        assert drawn.num_tokens == 7
+        with pytest.raises(ServiceError) as refused:
+            await pieces(answerer, "")
+        assert (refused.value.status, refused.value.code, refused.value.param) == (400, "empty_input", "messages")
+        speaking.failures.append(KeyError("x"))
+        with pytest.raises(EngineError, match="KeyError: 'x'"):
+            await pieces(answerer, "a")
+        assert (await pieces(answerer, "a"))[0] == "to a"
+
+    answering(scene)
+
+
+def test_too_many_who_wait_for_an_answer_are_told_to_come_back_and_who_leaves_makes_room() -> None:
+    async def scene(_: BatchingJudge[Speaking], answerer: LocalAnswerer, speaking: Speaking) -> None:
+        first, gone = [asyncio.create_task(pieces(answerer, text)) for text in ("first", "gone")]
+        assert await asyncio.to_thread(speaking.entered.wait, 10)
+        with pytest.raises(BusyError):
+            await pieces(answerer, "more")
+        gone.cancel()
+        await asyncio.sleep(0)
+        stays = asyncio.create_task(pieces(answerer, "stays"))
+        await asyncio.sleep(0)
+        speaking.gate.set()
+        assert [(await answer)[0] for answer in (first, stays)] == ["to first", "to stays"]
+
+    assert answering(scene, queue=2).batches == [["answer first"], ["answer stays"]]
