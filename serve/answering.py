@@ -8,7 +8,7 @@ from typing import Protocol
 
 from know_thyself.asking import Answer, Asked, Sampling
 from know_thyself.errors import EngineError, first_line
-from serve.errors import ServiceError
+from serve.errors import RETRY_AFTER, ServiceError
 from serve.judging import BusyError
 
 log = logging.getLogger("serve")
@@ -33,10 +33,14 @@ async def answered(answerer: Answerer, asked: Asked, sampling: Sampling) -> Said
         async for piece in answerer.answer(asked, sampling):
             yield piece
     except BusyError as error:
-        raise ServiceError(503, "answerer_busy", "too many questions wait for an answer: ask again later") from error
+        busy = ServiceError(503, "answerer_busy", "too many questions wait for an answer: ask again later")
+        busy.headers = {"Retry-After": str(error.retry_after)}
+        raise busy from error
     except EngineError as error:
         log.error("the answerer failed: %s", first_line(error))
-        raise ServiceError(503, "answerer_failed", "the model that answers failed: ask again later") from error
+        failed = ServiceError(503, "answerer_failed", "the model that answers failed: ask again later")
+        failed.headers = {"Retry-After": str(RETRY_AFTER)}
+        raise failed from error
 
 
 async def spoken(answer: Answer) -> Said:

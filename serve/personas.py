@@ -24,7 +24,7 @@ Speak = Callable[[Opinion, bool], Reply]
 
 CAPABILITY = "CapabilityClassifierDecision"
 CAPABILITY_KEYS = ("crux", "primary_rule", "capability_boundary", "p_solve")
-TIERS = frozenset("SIMPLE MEDIUM COMPLEX REASONING".split())
+TIERS = sorted("SIMPLE MEDIUM COMPLEX REASONING".split())
 REQUEST = "\nRequest:\n"
 """What stands before the question in a request for a tier."""
 LABELS = re.compile(r"choose exactly one label from:?([^\n.;]+)", re.IGNORECASE)
@@ -68,8 +68,10 @@ def _check_calibrated(card: JudgeCard) -> None:
 def _asks_capability(request: ChatRequest, told: str) -> bool:
     """Whether the forecast is wanted that NeMo Switchyard and LiteLLM ask for: by the name of its schema, or by its keys."""
     form = request.response_format
-    if form is None or form.json_schema is not None:
-        return form is not None and form.json_schema is not None and form.json_schema.name == CAPABILITY
+    if form is None:
+        return False
+    if form.json_schema is not None:
+        return form.json_schema.name == CAPABILITY
     return form.type == "json_object" and all(key in told for key in CAPABILITY_KEYS)
 
 
@@ -82,10 +84,10 @@ def _capability(opinion: Opinion, _: bool) -> Reply:
 def _asks_tier(request: ChatRequest) -> bool:
     """Whether one of LiteLLM's tiers is wanted, by a schema that has nothing else."""
     schema = request.response_format and request.response_format.json_schema
-    properties = schema.definition.get("properties") if schema else None
-    if not isinstance(properties, dict) or properties.keys() != {"tier"} or not isinstance(properties["tier"], dict):
-        return False
-    return {str(tier) for tier in properties["tier"].get("enum", ())} == TIERS
+    match schema.definition.get("properties") if schema else None:
+        case {"tier": {"enum": [*tiers]}, **others} if not others:
+            return sorted(map(str, tiers)) == TIERS
+    return False
 
 
 def _without_rubric(turn: ChatMessage) -> ChatMessage:

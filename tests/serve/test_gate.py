@@ -183,7 +183,7 @@ def test_what_is_not_supported_is_refused_by_name(gate: Gated, settings: dict[st
         ({"model": "gpt-4"}, openai.NotFoundError, "model"),
         ({"temperature": 3}, openai.UnprocessableEntityError, "temperature"),
         ({"max_tokens": 0}, openai.UnprocessableEntityError, "max_tokens"),
-        ({"stop": [""]}, openai.UnprocessableEntityError, None),
+        ({"stop": [""]}, openai.UnprocessableEntityError, "stop"),
     ],
     ids=["no turns", "blank", "no question", "too long", "tool", "model", "temperature", "max_tokens", "stop"],
 )
@@ -253,9 +253,10 @@ def test_a_judge_that_says_nothing_in_time_is_told_with_what_the_policy_did(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("failure", "code"), [(EngineError("at /models/secret"), "answerer_failed"), (BusyError(1), "answerer_busy")]
+    ("failure", "code", "seconds"),
+    [(EngineError("at /models/secret"), "answerer_failed", "5"), (BusyError(1), "answerer_busy", "1")],
 )
-def test_an_answerer_that_fails_is_told_with_the_decision(failure: Exception, code: str, stream: bool) -> None:
+def test_an_answerer_that_fails_is_told_with_the_decision(failure: Exception, code: str, seconds: str, stream: bool) -> None:
     with gated() as gate:
         gate.answerer.failure = failure
         with pytest.raises(openai.InternalServerError) as caught:
@@ -263,6 +264,7 @@ def test_an_answerer_that_fails_is_told_with_the_decision(failure: Exception, co
     assert (caught.value.status_code, caught.value.code) == (503, code)
     assert "secret" not in str(caught.value)
     assert caught.value.response.headers["x-kt-decision"] == "answer"
+    assert caught.value.response.headers["retry-after"] == seconds
 
 
 def test_an_answerer_that_fails_amid_a_stream_is_told_by_its_last_event() -> None:

@@ -213,6 +213,13 @@ def test_what_is_no_request_for_a_known_verdict_is_refused(body: dict[str, Any],
     assert judge.asked == []
 
 
+@pytest.mark.parametrize("properties", [3, [], {}, {"tier": 3}, {"tier": {}}, {"tier": {"enum": 3}}, {"tier": {"enum": [{}]}}])
+def test_a_schema_of_any_kind_breaks_nothing(properties: object) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "Tier", "schema": {"properties": properties}}}
+    assert ask({**TIER, "response_format": form}).json()["error"]["code"] == "unknown_verdict"
+    assert ask({**TIER, "response_format": {"type": "json_schema"}}).json()["error"]["code"] == "unknown_verdict"
+
+
 def test_a_judge_without_calibration_still_tells_its_verdict() -> None:
     found = verdict(label(UNSURE, "CAN", "CANNOT"), FakeJudge(BARE))
     assert found == {"label": "CANNOT", "rationale": "cannot cal=none"}
