@@ -1,4 +1,4 @@
-"""What is asked of a judge from outside, and what it says: the records between a judge and its doors."""
+"""What is asked of a judge or an answerer from outside, and what they say: the records between them and their doors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from know_thyself.prompts import Message
-from know_thyself.types import Verdict
+from know_thyself.types import Finish, Verdict
 
 Fault = Literal["empty_input", "input_too_long", "invalid_chat", "invalid_text"]
 
@@ -54,3 +54,24 @@ class Refusal:
 
     fault: Fault
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How an answer is drawn: in at most `max_tokens`, None for as many as the model has, and up to any text of `stop`."""
+
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What is answered to one question, why it ended, and the tokens that were read and generated for it."""
+
+    text: str
+    finish: Finish
+    num_prompt_tokens: int
+    num_tokens: int

@@ -15,14 +15,14 @@ import math
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from know_thyself.asking import Asked, Opinion, Refusal
+from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
 from know_thyself.evaluation.calibration import ConfidenceMap
 from know_thyself.grading import Grader
@@ -267,3 +267,35 @@ class FakeJudge:
             context_cut=needed + offered > room,
             num_tokens=min(room, needed + offered),
         )
+
+
+class FakeAnswerer:
+    """An answerer towards the service without a model, whose tokens are words, and that fails on demand.
+
+    It says `fake_answer`, word by word, as `sampling` has it. While `failure` is set, it raises that after `pieces` pieces.
+    `asked` are all questions so far, each with its sampling.
+    """
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.pieces = 0
+        self.asked: list[tuple[Asked, Sampling]] = []
+
+    async def answer(self, asked: Asked, sampling: Sampling) -> AsyncIterator[str | Answer]:
+        """See `serve.answering.Answerer`."""
+        self.asked.append((asked, sampling))
+        words = fake_answer(asked.text).split()
+        kept = words[: sampling.max_tokens]
+        text = min((" ".join(kept).partition(stop)[0] for stop in sampling.stop), key=len, default=" ".join(kept))
+        for place, piece in enumerate(_pieces(text)):
+            if self.failure is not None and place == self.pieces:
+                raise self.failure
+            yield piece
+        finish = Finish.LENGTH if len(kept) < len(words) else Finish.STOP
+        yield Answer(text=text, finish=finish, num_prompt_tokens=len(asked.text.split()), num_tokens=len(kept))
+
+
+def _pieces(text: str) -> list[str]:
+    """`text` in words, each with the blank before it."""
+    first, *others = text.split(" ")
+    return [first, *(f" {word}" for word in others)]

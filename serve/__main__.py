@@ -31,8 +31,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8700, help="port to listen on")
     parser.add_argument("--keys", type=Path, help="TOML or JSON file with the digests and scopes of keys")
     parser.add_argument(
-        "--policy", type=Path, help="TOML or JSON file of thresholds and limits; serve/policy.toml when not given"
+        "--policy", type=Path, help="TOML or JSON file of thresholds, limits and the gate; serve/policy.toml when not given"
     )
+    parser.add_argument("--answer", action="store_true", help="let the model that is judged answer what passes the gate")
     parser.add_argument(
         "--journal", type=Path, help="SQLite file to keep feedback and scores in, without any text; made if new"
     )
@@ -45,22 +46,27 @@ def run(settings: argparse.Namespace) -> None:
     from know_thyself.judge import read_judge
     from serve.api import create_app, decider_of
     from serve.auth import Keys, check_host, read_keys
+    from serve.gate import gate_policy
     from serve.policy import DEFAULTS, read_policy
 
     keys = read_keys(settings.keys) if settings.keys else Keys()
     check_host(settings.host, keys)
     policy = read_policy(settings.policy or DEFAULTS)
     decider_of(read_judge(settings.judge), policy, keys)
+    gate_policy(policy, settings.answer)
     with taken(settings.host, settings.port) as address, ExitStack() as opened:
         backing = opened.enter_context(backed(settings, policy))
         import uvicorn
 
         from know_thyself.client.local import LocalJudge
-        from serve.local import BatchingJudge, warmed
+        from serve.local import BatchingJudge, LocalAnswerer, warmed
+
+        def start() -> LocalJudge:
+            return warmed(opened.enter_context(LocalJudge(settings.judge, answers=settings.answer)), settings.answer)
 
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
-        judge = opened.enter_context(BatchingJudge(lambda: warmed(opened.enter_context(LocalJudge(settings.judge)))))
-        app = create_app(judge, policy, keys, backing)
+        judge = opened.enter_context(BatchingJudge(start))
+        app = create_app(judge, policy, keys, LocalAnswerer(judge) if settings.answer else None, backing)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):

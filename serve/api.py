@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 from know_thyself import __version__
 from know_thyself.errors import ConfigError
 from know_thyself.judge import JudgeCard
+from serve.answering import Answerer
 from serve.auth import Keys
 from serve.deciding import Decider
 from serve.errors import answer_errors
+from serve.gate import Gate
 from serve.judging import Judge
 from serve.limits import Limiter
 from serve.middleware import BodyCap, Observer
 from serve.policy import Policy
-from serve.routes import feedback, health, judgments, models
+from serve.routes import chat, feedback, health, judgments, models
 from serve.service import Backing, Service
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a request."""
-JUDGING = frozenset({judgments.PATH})
+JUDGING = frozenset({chat.PATH, judgments.PATH})
 """The routes that decide, for which a policy can set a bar."""
 
 
@@ -38,16 +42,36 @@ def decider_of(card: JudgeCard, policy: Policy, keys: Keys) -> Decider:
     return decider
 
 
-def create_app(judge: Judge, policy: Policy, keys: Keys, backing: Backing | None = None, max_body: int = MAX_BODY) -> FastAPI:
+def create_app(
+    judge: Judge,
+    policy: Policy,
+    keys: Keys,
+    answerer: Answerer | None = None,
+    backing: Backing | None = None,
+    *,
+    max_body: int = MAX_BODY,
+) -> FastAPI:
     """The service of `judge` under `policy`, for the holders of `keys`, for everyone where there are none.
 
-    It stands on `backing`, of its own when none is given. Bodies may have `max_body` bytes. Raises `ConfigError` as
-    `decider_of`.
+    `answerer` answers what passes the gate. All stands on `backing`, of its own when none is given. Bodies may have `max_body`
+    bytes. Raises `ConfigError` as `decider_of` and as `Gate.of`.
     """
-    decider, behind = decider_of(judge.card, policy, keys), backing or Backing()
+    decider, behind, gate = decider_of(judge.card, policy, keys), backing or Backing(), Gate.of(policy, answerer)
+
+    @asynccontextmanager
+    async def open_gate(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if gate is not None:
+            await gate.close()
+
     # The pages that FastAPI brings load scripts from elsewhere.
     app = FastAPI(
-        title="know-thyself", version=__version__, summary="Can the model answer this?", docs_url=None, redoc_url=None
+        title="know-thyself",
+        version=__version__,
+        summary="Can the model answer this?",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=open_gate,
     )
     app.state.service = Service(
         judge=judge,
@@ -59,7 +83,8 @@ def create_app(judge: Judge, policy: Policy, keys: Keys, backing: Backing | None
         created=int(time.time()),
     )
     app.state.keys = keys
-    for router in (judgments.router, feedback.router, models.router, health.health, health.metrics):
+    app.state.gate = gate
+    for router in (chat.router, judgments.router, feedback.router, models.router, health.health, health.metrics):
         app.include_router(router)
     answer_errors(app)
     app.add_middleware(BodyCap, limit=max_body)

@@ -20,7 +20,7 @@ RETRY_AFTER = 5
 """Seconds after which a judge that failed may be asked again."""
 LONGEST_PARAM = 100
 """Characters of the place of a fault: the names of unknown keys are the client's."""
-TAGS = frozenset({"chat", "batch", "str"})
+TAGS = frozenset({"chat", "batch", "str", "constrained-str", "list[constrained-str]"})
 """Parts of the place of a fault that pydantic adds, and that are no keys."""
 CODES = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 TYPES: dict[int, ErrorType] = {
@@ -34,7 +34,7 @@ log = logging.getLogger("serve")
 
 
 class ServiceError(Exception):
-    """A request that is refused: with which status and code, why, and for which of its parameters.
+    """A request that is refused: with which status and code, why, and for which of its parameters; `headers` go with it.
 
     One that is worth sending again says after how many seconds by a `retry_after` above 0.
     """
@@ -42,7 +42,10 @@ class ServiceError(Exception):
     def __init__(self, status: int, code: str, message: str, param: str | None = None, *, retry_after: int = 0) -> None:
         super().__init__(status, code, message, param)
         self.status, self.code, self.message, self.param = status, code, message, param
-        self.retry_after = retry_after
+        self.headers: Mapping[str, str] = {
+            **({"WWW-Authenticate": "Bearer"} if status == 401 else {}),
+            **({"Retry-After": str(retry_after)} if retry_after else {}),
+        }
 
     @property
     def error(self) -> Error:
@@ -66,15 +69,13 @@ def answer_errors(app: FastAPI) -> None:
 
 
 def _told(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    told = dict(headers or {})
-    if error.retry_after:
-        told["Retry-After"] = str(error.retry_after)
-    return JSONResponse(ErrorResponse(error=error.error).model_dump(), error.status, told)
+    sent = {**error.headers, **(headers or {})}
+    return JSONResponse(ErrorResponse(error=error.error).model_dump(), error.status, sent)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
-    return _told(error, {"WWW-Authenticate": "Bearer"} if error.status == 401 else None)
+    return _told(error)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -1,7 +1,8 @@
-"""One judge in this process behind the service: a thread that owns the engine, and batches that form while it is busy.
+"""One judge in this process behind the service: a thread that owns its engines, and batches that form while it is busy.
 
 An engine judges many questions in little more time than one. So what is asked while it works waits, and is then judged
-together, request by request whole, up to a batch. The queue is bounded: beyond it, callers are told to come back.
+together, request by request whole, up to a batch. The queue is bounded: beyond it, callers are told to come back. Answers are
+made on the same thread, one between two batches.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
-from know_thyself.asking import Asked, Opinion, Refusal
+from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.errors import EngineError, KnowThyselfError, first_line
 from know_thyself.judge import JudgeCard
+from serve.answering import Said as Pieces
+from serve.errors import ServiceError
 from serve.judging import BusyError, check_said
 
 BATCH = 128
 QUEUE = 1024
+ANSWERS = 64
+"""Questions that may wait for an answer."""
 RETRY_AFTER = 1
 """Seconds after which a full queue may have room."""
 
@@ -44,7 +49,16 @@ class SyncJudge(Protocol):
         """An opinion on each of `asked`, or why there is none. Raises `EngineError`."""
 
 
-Warmed = TypeVar("Warmed", bound=SyncJudge)
+class SpeakingJudge(SyncJudge, Protocol):
+    """A judge with the model that it is of."""
+
+    def reply(self, asked: Asked, sampling: Sampling) -> Answer | Refusal:
+        """The answer to `asked`, or why there is none. Raises `EngineError`."""
+
+
+Warmed = TypeVar("Warmed", bound=SpeakingJudge)
+Owned_co = TypeVar("Owned_co", bound=SyncJudge, covariant=True)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class _Ticket:
     said: asyncio.Future[Said]
 
 
-class BatchingJudge:
+class BatchingJudge(Generic[Owned_co]):
     """A `Judge` of the service upon a `SyncJudge`; a context manager, whose thread is the only one to touch that judge.
 
     A batch holds whole requests of `batch` questions together, or a single request of more; `queue` questions may wait. A judge
@@ -63,7 +77,7 @@ class BatchingJudge:
     one event loop.
     """
 
-    def __init__(self, start: Callable[[], SyncJudge], *, batch: int = BATCH, queue: int = QUEUE) -> None:
+    def __init__(self, start: Callable[[], Owned_co], *, batch: int = BATCH, queue: int = QUEUE) -> None:
         """Start the judge on its thread and wait for it; raises what `start` raises."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
         self._batch, self._queue = batch, queue
@@ -105,6 +119,13 @@ class BatchingJudge:
             self._running = loop.create_task(self._work())
         return await ticket.said
 
+    async def lend(self, work: Callable[[Owned_co], Result]) -> Result:
+        """What `work` makes of the judge itself, on its thread. Raises `EngineError` whatever goes wrong."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._judge)
+        except Exception as error:
+            raise EngineError(_line(error)) from error
+
     async def _work(self) -> None:
         """Judge batch after batch until nobody waits."""
         while tickets := self._next():
@@ -131,18 +152,50 @@ class BatchingJudge:
         return taken
 
     def _fail(self, tickets: Sequence[_Ticket], error: Exception) -> None:
-        known = isinstance(error, KnowThyselfError)
-        self._failure = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
+        self._failure = _line(error)
         self._failed_at = time.monotonic()
         for ticket in tickets:
             if not ticket.said.done():
                 ticket.said.set_exception(EngineError(self._failure))
 
 
-def warmed(judge: Warmed) -> Warmed:
-    """`judge`, which has judged once, so that no caller waits for its weights. Raises what that raises."""
+class LocalAnswerer:
+    """An `Answerer` upon the judge that `judge` owns. `queue` questions may wait; an answer comes in one piece."""
+
+    def __init__(self, judge: BatchingJudge[SpeakingJudge], *, queue: int = ANSWERS) -> None:
+        self._judge, self._queue = judge, queue
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def answer(self, asked: Asked, sampling: Sampling) -> Pieces:
+        """See `serve.answering.Answerer`."""
+        if self._waiting >= self._queue:
+            raise BusyError(RETRY_AFTER)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                said = await self._judge.lend(lambda judge: judge.reply(asked, sampling))
+        finally:
+            self._waiting -= 1
+        if isinstance(said, Refusal):
+            raise ServiceError(400, said.fault, said.reason, "messages")
+        yield said.text
+        yield said
+
+
+def warmed(judge: Warmed, answers: bool) -> Warmed:
+    """`judge`, which has judged once, and answered where it `answers`, so that no caller waits for weights.
+
+    Raises what that raises.
+    """
     judge.judge_each([WARM_UP])
+    if answers:
+        judge.reply(WARM_UP, Sampling())
     return judge
+
+
+def _line(error: Exception) -> str:
+    return first_line(error) if isinstance(error, KnowThyselfError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 def _hand_out(tickets: Sequence[_Ticket], said: Said) -> None:

@@ -20,6 +20,9 @@ class Meter:
         self._seconds = Histogram("kt_request_seconds", "Time to answer", ["route"], buckets=SECONDS, registry=self._registry)
         self._judgments = Counter("kt_judgments", "Judgments given", ["verdict", "decision"], registry=self._registry)
         self._refusals = Counter("kt_refusals", "Inputs without a judgment", ["fault"], registry=self._registry)
+        self._failures = Counter(
+            "kt_judge_failures", "Questions decided without a judgment", ["how", "decision"], registry=self._registry
+        )
         self._confidence = Histogram(
             "kt_confidence", "P(event) as read, not calibrated", buckets=TENTHS, registry=self._registry
         )
@@ -49,6 +52,10 @@ class Meter:
     def loss(self, table: str) -> None:
         """Count a row of the journal that was lost."""
         self._losses.labels(table).inc()
+
+    def failure(self, how: str, decision: Decision) -> None:
+        """Count a question that was decided although the judge said nothing."""
+        self._failures.labels(how, decision).inc()
 
     def text(self) -> bytes:
         """All counters in the text format of Prometheus."""

@@ -6,8 +6,9 @@ import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from know_thyself.errors import ConfigError
 from know_thyself.wire import MAX_INPUTS, Bar, Closed
@@ -30,10 +31,54 @@ class Kept(Closed):
     rows: int = Field(500_000, ge=1)
 
 
+class UpstreamPolicy(Closed):
+    """A service that speaks OpenAI's API: where it is, what its model is called, and which variable holds its key, if any."""
+
+    base_url: str
+    model: str = Field(min_length=1)
+    key_variable: str | None = Field(None, min_length=1)
+    timeout_seconds: float = Field(60.0, gt=0, le=600)
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_plain(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("this is no address of a service: give one such as https://example.org/v1")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("an address holds no key and no query: name the variable with the key as key_variable")
+        return url
+
+
+class GatePolicy(Closed):
+    """What the gate does with a question that passes, with one below the bar, and where the judge fails it.
+
+    A judge fails when it raises, is busy, or takes longer than `budget_ms`: failing open lets the question pass, failing closed
+    treats it as one below. `abstention` is what is said instead of an answer.
+    """
+
+    passing: Literal["answer", "escalate"] = "answer"
+    below: Literal["escalate", "abstain"] = "abstain"
+    failing: Literal["open", "closed"] = "closed"
+    budget_ms: int = Field(2000, gt=0)
+    abstention: str = Field("I do not know.", min_length=1)
+    upstream: UpstreamPolicy | None = None
+
+    @model_validator(mode="after")
+    def _upstream_is_used(self) -> Self:
+        escalates = "escalate" in (self.passing, self.below)
+        if escalates and self.upstream is None:
+            raise ValueError('the gate escalates, and has no upstream: add [gate.upstream], or set below = "abstain"')
+        if self.upstream is not None and not escalates:
+            raise ValueError('the gate has an upstream, and never escalates: set below = "escalate", or remove the upstream')
+        return self
+
+
 class Policy(Closed):
     """The bar of every route, the default for those without one, and what becomes of a question `below` it.
 
-    `limits` are those of every key that has none of its own.
+    `below` is advice to those who ask for judgments; `gate` says what the service does itself. `limits` are those of every key
+    that has none of its own.
     """
 
     below: Literal["escalate", "abstain"] = "escalate"
@@ -41,6 +86,7 @@ class Policy(Closed):
     routes: dict[str, Bar] = Field(default_factory=dict)
     limits: Limits = Limits()
     journal: Kept = Kept()
+    gate: GatePolicy | None = None
 
     @model_validator(mode="after")
     def _bars_are_set(self) -> Self:

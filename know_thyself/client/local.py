@@ -12,16 +12,16 @@ import numpy as np
 from jinja2 import TemplateError
 
 from know_thyself import labeling, prompts
-from know_thyself.asking import Asked, Opinion, Refusal
+from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.config import EngineConfig
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.fitting import Room, fit_contexts
-from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, load_engine_factory, verdict_shares
+from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply, load_engine_factory, verdict_shares
 from know_thyself.errors import DataError, EngineError, first_line
 from know_thyself.judge import ADAPTER, MODEL, JudgeCard, check_base, check_encoding, read_judge
 from know_thyself.models import resolve_model
 from know_thyself.stages.merging import merge_adapter
-from know_thyself.types import ModelRef, Question, Split
+from know_thyself.types import Finish, ModelRef, Question, Split
 
 Contexts = Sequence[str | None]
 
@@ -43,12 +43,17 @@ class LocalJudge:
     """The judge of a folder, on an engine of this process; a context manager, as merged weights live in a temporary folder.
 
     It asks as the judge's run did: same prompts, same longest prompt (whatever `engine` says of that), contexts cut alike.
+    For one thread: the engines of a process share what they are working on.
     """
 
-    def __init__(self, folder: Path, engine: EngineConfig | None = None, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, folder: Path, engine: EngineConfig | None = None, trust_remote_code: bool = False, answers: bool = False
+    ) -> None:
         """Verify the judge in `folder`, its base and its chat template, then start the engine.
 
-        `trust_remote_code` lets code run that comes with the base. Raises `JudgeError`, `ConfigError` or `EngineError`.
+        `trust_remote_code` lets code run that comes with the base. With `answers`, a base that answers beside its judge gets an
+        engine of its own, so that no weights are swapped between judgments and answers. Raises `JudgeError`, `ConfigError` or
+        `EngineError`.
         """
         settings = engine or EngineConfig()
         self.card: JudgeCard = read_judge(folder)
@@ -70,7 +75,9 @@ class LocalJudge:
             trust_remote_code=trust_remote_code,
             prefill=self.card.prefill,
         )
-        self._engine = load_engine_factory(settings.backend)(spec)
+        start = load_engine_factory(settings.backend)
+        self._engine = start(spec)
+        self._answering = start(spec) if answers and self._judge != self._answerer else self._engine
 
     def __enter__(self) -> LocalJudge:
         return self
@@ -110,10 +117,35 @@ class LocalJudge:
         """
         asked = _asked(texts, contexts)
         fitted = _all_fitted(asked, self._fit(asked, Room.answer_chat))
-        self._engine.use(self._answerer)
-        decoding = Decoding(num_trials=1, temperature=0.0, top_p=1.0, max_tokens=self._room.max_tokens)
-        replies = self._engine.sample([fit.chat for fit in fitted], [0] * len(fitted), decoding)
-        return [trials[0].text for trials in replies]
+        return [reply.text for reply in self._sample(fitted, Sampling())]
+
+    def reply(self, asked: Asked, sampling: Sampling) -> Answer | Refusal:
+        """The answer of the model that is judged, or why it has none; no longer than answers were in the judge's run.
+
+        It is asked as it was in that run, after the turns of the history. Raises `EngineError` when the engine does not answer.
+        """
+        fit = self._fit([asked], Room.answer_chat)[0]
+        if isinstance(fit, Refusal):
+            return fit
+        reply = self._sample([fit], sampling)[0]
+        if reply.finish is Finish.ERROR:
+            raise EngineError(f"the base of the judge {self.card.experiment} did not answer")
+        text = min((reply.text.partition(stop)[0] for stop in sampling.stop), key=len, default=reply.text)
+        finish = Finish.STOP if text != reply.text else reply.finish
+        return Answer(text=text, finish=finish, num_prompt_tokens=fit.num_tokens, num_tokens=reply.num_tokens)
+
+    def _sample(self, fitted: Sequence[_Fitted], sampling: Sampling) -> list[Reply]:
+        """One reply of the model that is judged to each of `fitted`."""
+        longest = self._room.max_tokens
+        decoding = Decoding(
+            num_trials=1,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_tokens or longest, longest),
+        )
+        self._answering.use(self._answerer)
+        replies = self._answering.sample([fit.chat for fit in fitted], [sampling.seed] * len(fitted), decoding)
+        return [trials[0] for trials in replies]
 
     def _read(self, fitted: Sequence[_Fitted]) -> list[Opinion]:
         card = self.card

@@ -1,12 +1,24 @@
 """What the judgment service is sent and what it returns: one truth for server, clients and the OpenAPI document.
 
-All models are closed: an unknown key is an error. What is wrong with one input of a list (it is empty, too long, a chat that
-does not end with a user's turn) is told in its place among the answers; what is wrong with the request as a whole refuses it.
+All models are closed: an unknown key is an error, in a chat request one that the service names itself. What is wrong with
+one input of a list (it is empty, too long, a chat that does not end with a user's turn) is told in its place among the answers;
+what is wrong with the request as a whole refuses it.
 """
 
 from __future__ import annotations
 
 from know_thyself.wire.base import Bar, Closed, Error, ErrorResponse, ErrorType, Health
+from know_thyself.wire.chat import (
+    AUTO,
+    AssistantMessage,
+    ChatChunk,
+    ChatCompletion,
+    ChatRequest,
+    ChatUsage,
+    Choice,
+    ChunkChoice,
+    Delta,
+)
 from know_thyself.wire.feedback import FeedbackRequest, FeedbackResponse
 from know_thyself.wire.inputs import MAX_CHARACTERS, MAX_INPUTS, ChatMessage, Input, Item, TextPart
 from know_thyself.wire.judgments import (
@@ -22,13 +34,22 @@ from know_thyself.wire.judgments import (
 from know_thyself.wire.models import ModelInfo, ModelList
 
 __all__ = [
+    "AUTO",
     "MAX_CHARACTERS",
     "MAX_INPUTS",
+    "AssistantMessage",
     "Bar",
     "CalibrationInfo",
+    "ChatChunk",
+    "ChatCompletion",
     "ChatMessage",
+    "ChatRequest",
+    "ChatUsage",
+    "Choice",
+    "ChunkChoice",
     "Closed",
     "Decision",
+    "Delta",
     "Error",
     "ErrorItem",
     "ErrorResponse",

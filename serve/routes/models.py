@@ -1,10 +1,10 @@
-"""`GET /v1/models`: which judges can be asked, and what they can promise."""
+"""`GET /v1/models`: which judges can be asked, and what they can promise; the gate as well, where there is one."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Security
+from fastapi import APIRouter, Request, Security
 
-from know_thyself.wire import ModelInfo, ModelList
+from know_thyself.wire import AUTO, ModelInfo, ModelList
 from serve.auth import BEARER, Scope, guarded
 from serve.deciding import promises
 from serve.errors import documented
@@ -14,8 +14,8 @@ router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEAR
 
 
 @router.get("/v1/models", responses=documented(401, 403, 429, 500))
-async def list_models(service: Served) -> ModelList:
-    """List the judges that are served."""
+async def list_models(service: Served, request: Request) -> ModelList:
+    """List the judges that are served, and the gate, which has the promises of its judge."""
     card = service.judge.card
     info = ModelInfo(
         id=service.model,
@@ -25,4 +25,5 @@ async def list_models(service: Served) -> ModelList:
         calibration=service.calibration,
         reachable=[promise.accuracy for promise in promises(card)],
     )
-    return ModelList(data=[info])
+    gates = [] if request.app.state.gate is None else [info.model_copy(update={"id": AUTO})]
+    return ModelList(data=[info, *gates])

@@ -18,7 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from know_thyself import prompts
-from know_thyself.asking import Asked, Opinion, Refusal
+from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.cli import app, experiments
 from know_thyself.client import local
 from know_thyself.client.local import LocalJudge
@@ -26,10 +26,10 @@ from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.fitting import Room, fit_contexts
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
 from know_thyself.errors import DataError, EngineError
-from know_thyself.judge import JudgeCard, write_judge
+from know_thyself.judge import ADAPTER, JudgeCard, read_judge, write_judge
 from know_thyself.models import resolve_model
 from know_thyself.testing import FakeEngine
-from know_thyself.types import LabelMode, PromptStyle, Question, Split
+from know_thyself.types import Finish, LabelMode, PromptStyle, Question, Split
 from serve.api import create_app
 from serve.auth import Keys
 from serve.local import BatchingJudge
@@ -204,6 +204,65 @@ def test_the_service_asks_it_and_tells_what_it_says(folder: Path, started: list[
     assert third["context_cut"] is True
     assert [turn["role"] for turn in started[1].judged[1]] == ["system", "user", "assistant", "user"]
     assert wanted.num_tokens < answer.json()["usage"]["input_tokens"] < 2 * LIMIT
+
+
+def test_a_reply_is_asked_as_in_the_run_after_the_turns_before_it(folder: Path, started: list[Recorder]) -> None:
+    with LocalJudge(folder, answers=True) as judge:
+        reply = judge.reply(Asked(text=QUESTION, context=SHORT), Sampling())
+        judge.reply(Asked(text=QUESTION, history=EARLIER), Sampling(max_tokens=2, temperature=0.5, top_p=0.9, seed=3))
+        assert isinstance(judge.reply(Asked(text="Where? " * 200), Sampling()), Refusal)
+    (engine,) = started
+    first, second = engine.sampled
+    assert first == prompts.answer_messages(in_the_run(SHORT))
+    assert second == prompts.answer_messages(in_the_run(None), EARLIER)
+    assert isinstance(reply, Answer)
+    assert (reply.finish, reply.num_tokens) == (Finish.STOP, 3)
+    assert reply.num_prompt_tokens == len(ChatTokenizer(resolve_model("world", None).name).encode(first))
+
+
+def test_a_reply_is_drawn_as_asked_up_to_a_stop_and_no_longer_than_in_the_run(
+    folder: Path, started: list[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def sample(_: Recorder, chats: Sequence[Chat], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
+        drawn.append((seeds[0], decoding))
+        return [[Reply(text="Quorn. Or Ada, Quorn.", finish=Finish.LENGTH, num_tokens=6)] for _ in chats]
+
+    monkeypatch.setattr(Recorder, "sample", sample)
+    with LocalJudge(folder) as judge:
+        whole = judge.reply(Asked(text=QUESTION), Sampling(max_tokens=4096))
+        cut = judge.reply(Asked(text=QUESTION), Sampling(max_tokens=2, temperature=0.5, top_p=0.9, seed=3, stop=("Ada", " Or")))
+    assert isinstance(whole, Answer)
+    assert isinstance(cut, Answer)
+    assert (whole.text, whole.finish) == ("Quorn. Or Ada, Quorn.", Finish.LENGTH)
+    assert (cut.text, cut.finish) == ("Quorn.", Finish.STOP)
+    assert drawn == [
+        (0, Decoding(num_trials=1, temperature=0.0, top_p=1.0, max_tokens=ANSWER)),
+        (3, Decoding(num_trials=1, temperature=0.5, top_p=0.9, max_tokens=2)),
+    ]
+
+
+def test_a_base_that_answers_beside_its_judge_has_an_engine_of_its_own(
+    folder: Path, started: list[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = read_judge(folder)
+    (folder / ADAPTER).mkdir()
+    monkeypatch.setattr(local, "read_judge", lambda _: card)
+    monkeypatch.setattr(local, "merge_adapter", lambda *_: None)
+    used: list[tuple[int, str]] = []
+    monkeypatch.setattr(Recorder, "use", lambda engine, model: used.append((started.index(engine), model.name)))
+    base = resolve_model("world", None).name
+    for answers in (True, False):
+        started.clear()
+        with LocalJudge(folder, answers=answers) as judge:
+            judge.judge([QUESTION])
+            judge.reply(Asked(text=QUESTION), Sampling())
+    two, one = used[:2], used[2:]
+    assert [place for place, _ in two] == [0, 1]
+    assert [place for place, _ in one] == [0, 0]
+    for (_, judging), (_, answering) in (two, one):
+        assert judging != answering == base
 
 
 def test_weights_that_make_no_number_give_no_verdict(

@@ -13,19 +13,26 @@ from pydantic import ValidationError
 from know_thyself.errors import ConfigError
 from know_thyself.testing import FakeJudge
 from serve.auth import Keys, Scope, check_host, read_keys
+from serve.routes import chat
 from tests.serve.apps import KEYS, ROUTE, SURE, bearer, key, served
+from tests.serve.test_personas import FORECAST
 
 WANTED = {
     ROUTE: "judge",
     "/v1/feedback": "feedback",
+    chat.PATH: "judge",
     "/v1/models": "judge",
     "/metrics": "admin",
     "/health/live": None,
     "/health/ready": None,
 }
 """The scope that each route wants."""
-BODIES = {"/v1/feedback": {"id": "jdg-of-nobody", "correct": True}}
-"""What is sent to routes other than that of judgments."""
+BODIES: dict[str, Any] = {
+    ROUTE: {"input": SURE},
+    chat.PATH: FORECAST,
+    "/v1/feedback": {"id": "jdg-of-nobody", "correct": True},
+}
+"""What each route that takes something takes."""
 WITHIN = {"/v1/feedback": 404}
 """What who is let in gets where that is not 200."""
 
@@ -65,7 +72,7 @@ def test_no_route_that_wants_a_key_answers_without_one(sent: dict[str, Any]) -> 
     judge = FakeJudge()
     client = served(judge, keys=KEYS)
     for path, method, _ in operations():
-        answer = client.request(method, path, json=BODIES.get(path, {"input": SURE}), **sent)
+        answer = client.request(method, path, json=BODIES.get(path), **sent)
         if WANTED[path] is None:
             assert answer.status_code == 200
         else:
@@ -79,7 +86,7 @@ def test_no_route_that_wants_a_key_answers_without_one(sent: dict[str, Any]) -> 
 def test_a_key_opens_the_routes_of_its_scope_alone(scope: str) -> None:
     client = served(keys=KEYS)
     for path, method, _ in operations():
-        answer = client.request(method, path, json=BODIES.get(path, {"input": SURE}), headers=bearer(scope))
+        answer = client.request(method, path, json=BODIES.get(path), headers=bearer(scope))
         wanted = WITHIN.get(path, 200) if WANTED[path] in (scope, None) else 403
         assert answer.status_code == wanted, (path, scope)
         if wanted == 403:

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from know_thyself.asking import Asked, Opinion
+from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.errors import EngineError, JudgeError
 from know_thyself.judge import JudgeCard
 from know_thyself.testing import FakeJudge, fake_card, fake_confidence
+from know_thyself.types import Finish
 from serve import local
+from serve.errors import ServiceError
 from serve.judging import BusyError
-from serve.local import BatchingJudge, Said
+from serve.local import BatchingJudge, LocalAnswerer, Said
 
 
 class Gated:
@@ -44,7 +46,7 @@ def questions(*texts: str) -> list[Asked]:
     return [Asked(text=text) for text in texts]
 
 
-def run(scene: Callable[[BatchingJudge, Gated], Awaitable[None]], **settings: Any) -> Gated:
+def run(scene: Callable[[BatchingJudge[Gated], Gated], Awaitable[None]], **settings: Any) -> Gated:
     """The judge after `scene` was played with it."""
     gated: list[Gated] = []
 
@@ -52,7 +54,7 @@ def run(scene: Callable[[BatchingJudge, Gated], Awaitable[None]], **settings: An
         gated.append(Gated())
         return gated[0]
 
-    async def play(judge: BatchingJudge) -> None:
+    async def play(judge: BatchingJudge[Gated]) -> None:
         try:
             await scene(judge, gated[0])
         finally:
@@ -63,7 +65,7 @@ def run(scene: Callable[[BatchingJudge, Gated], Awaitable[None]], **settings: An
     return gated[0]
 
 
-async def busy(judge: BatchingJudge, gated: Gated, *waiting: Sequence[str]) -> list[asyncio.Task[Said]]:
+async def busy(judge: BatchingJudge[Gated], gated: Gated, *waiting: Sequence[str]) -> list[asyncio.Task[Said]]:
     """Calls of which the first is being judged, and those of `waiting` wait."""
     calls = [asyncio.create_task(judge.judge(questions("first")))]
     assert await asyncio.to_thread(gated.entered.wait, 10)
@@ -77,7 +79,7 @@ def said(opinions: Said) -> list[tuple[str, float]]:
 
 
 def test_what_waits_is_judged_together_and_everyone_gets_their_own() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         calls = await busy(judge, gated, ["a"], ["b", "c"], ["d"])
         gated.gate.set()
         for call, texts in zip(calls, (["first"], ["a"], ["b", "c"], ["d"]), strict=True):
@@ -92,7 +94,7 @@ def test_what_waits_is_judged_together_and_everyone_gets_their_own() -> None:
 
 
 def test_a_batch_holds_whole_requests_up_to_its_size_or_one_that_is_larger() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         calls = await busy(judge, gated, ["a"], ["b", "c"], ["d", "e", "f", "g"], ["h"])
         gated.gate.set()
         await asyncio.gather(*calls)
@@ -101,7 +103,7 @@ def test_a_batch_holds_whole_requests_up_to_its_size_or_one_that_is_larger() -> 
 
 
 def test_a_full_queue_says_when_to_come_back_and_those_who_wait_lose_nothing() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         calls = await busy(judge, gated, ["a", "b"], ["c"])
         with pytest.raises(BusyError) as caught:
             await judge.judge(questions("d"))
@@ -114,7 +116,7 @@ def test_a_full_queue_says_when_to_come_back_and_those_who_wait_lose_nothing() -
 
 
 def test_a_request_longer_than_the_queue_is_judged_when_nobody_waits() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         gated.gate.set()
         assert len(await judge.judge(questions("a", "b", "c"))) == 3
 
@@ -122,7 +124,7 @@ def test_a_request_longer_than_the_queue_is_judged_when_nobody_waits() -> None:
 
 
 def test_who_leaves_is_not_judged_and_keeps_nobody_from_their_own() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         first, gone, stays = await busy(judge, gated, ["gone"], ["stays"])
         first.cancel()
         gone.cancel()
@@ -141,7 +143,7 @@ def test_who_leaves_is_not_judged_and_keeps_nobody_from_their_own() -> None:
     ids=["engine", "unforeseen"],
 )
 def test_a_judge_that_fails_is_told_to_all_who_wait_and_asked_again_by_the_next(failure: Exception, fault: str) -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         assert judge.fault is None
         gated.failures.append(failure)
         gated.gate.set()
@@ -155,7 +157,7 @@ def test_a_judge_that_fails_is_told_to_all_who_wait_and_asked_again_by_the_next(
 
 
 def test_a_judge_that_says_too_little_gives_nobody_what_is_not_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         calls = await busy(judge, gated, ["a"], ["b"])
         monkeypatch.setattr(FakeJudge, "judge_each", lambda self, asked: [self._opinion(one) for one in asked[1:]])
         gated.gate.set()
@@ -167,7 +169,7 @@ def test_a_judge_that_says_too_little_gives_nobody_what_is_not_theirs(monkeypatc
 
 
 def test_a_judge_that_failed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         gated.failures.append(EngineError("out of memory"))
         gated.gate.set()
         with pytest.raises(EngineError):
@@ -186,3 +188,93 @@ def test_a_judge_that_cannot_start_is_told_and_leaves_no_thread() -> None:
     with pytest.raises(JudgeError, match="no judge here"):
         BatchingJudge(start)
     assert [thread for thread in threading.enumerate() if thread.name.startswith("judge")] == []
+
+
+class Speaking(Gated):
+    """A gated judge whose model answers, and notes what it was asked as batches are noted."""
+
+    def reply(self, asked: Asked, sampling: Sampling) -> Answer | Refusal:
+        self.entered.set()
+        assert self.gate.wait(10)
+        self.threads.add(threading.current_thread().name)
+        self.batches.append([f"answer {asked.text}"])
+        if self.failures:
+            raise self.failures.pop()
+        if not asked.text:
+            return Refusal(fault="empty_input", reason="ask something")
+        return Answer(text=f"to {asked.text}", finish=Finish.STOP, num_prompt_tokens=1, num_tokens=sampling.max_tokens or 2)
+
+
+def answering(
+    scene: Callable[[BatchingJudge[Speaking], LocalAnswerer, Speaking], Awaitable[None]], **settings: Any
+) -> Speaking:
+    """The judge after `scene` was played with it and its answerer."""
+    speaking: list[Speaking] = []
+
+    def start() -> Speaking:
+        speaking.append(Speaking())
+        return speaking[0]
+
+    async def play(judge: BatchingJudge[Speaking]) -> None:
+        try:
+            await scene(judge, LocalAnswerer(judge, **settings), speaking[0])
+        finally:
+            speaking[0].gate.set()
+
+    with BatchingJudge(start) as judge:
+        asyncio.run(play(judge))
+    return speaking[0]
+
+
+async def pieces(answerer: LocalAnswerer, text: str, sampling: Sampling | None = None) -> list[str | Answer]:
+    return [piece async for piece in answerer.answer(Asked(text=text), sampling or Sampling())]
+
+
+def test_answers_are_made_on_the_judges_thread_one_between_two_batches() -> None:
+    async def scene(judge: BatchingJudge[Speaking], answerer: LocalAnswerer, speaking: Speaking) -> None:
+        answers = [asyncio.create_task(pieces(answerer, text)) for text in "ab"]
+        assert await asyncio.to_thread(speaking.entered.wait, 10)
+        judgment = asyncio.create_task(judge.judge(questions("c")))
+        await asyncio.sleep(0)
+        speaking.gate.set()
+        first, second = [await answer for answer in answers]
+        assert first == ["to a", Answer(text="to a", finish=Finish.STOP, num_prompt_tokens=1, num_tokens=2)]
+        assert second[0] == "to b"
+        assert len(await judgment) == 1
+
+    speaking = answering(scene)
+    assert speaking.batches == [["answer a"], ["c"], ["answer b"]]
+    assert len(speaking.threads) == 1
+
+
+def test_an_answer_is_drawn_as_asked_or_refused_or_fails_and_the_next_one_is_made() -> None:
+    async def scene(_: BatchingJudge[Speaking], answerer: LocalAnswerer, speaking: Speaking) -> None:
+        speaking.gate.set()
+        drawn = (await pieces(answerer, "a", Sampling(max_tokens=7)))[-1]
+        assert isinstance(drawn, Answer)
+        assert drawn.num_tokens == 7
+        with pytest.raises(ServiceError) as refused:
+            await pieces(answerer, "")
+        assert (refused.value.status, refused.value.code, refused.value.param) == (400, "empty_input", "messages")
+        speaking.failures.append(KeyError("x"))
+        with pytest.raises(EngineError, match="KeyError: 'x'"):
+            await pieces(answerer, "a")
+        assert (await pieces(answerer, "a"))[0] == "to a"
+
+    answering(scene)
+
+
+def test_too_many_who_wait_for_an_answer_are_told_to_come_back_and_who_leaves_makes_room() -> None:
+    async def scene(_: BatchingJudge[Speaking], answerer: LocalAnswerer, speaking: Speaking) -> None:
+        first, gone = [asyncio.create_task(pieces(answerer, text)) for text in ("first", "gone")]
+        assert await asyncio.to_thread(speaking.entered.wait, 10)
+        with pytest.raises(BusyError):
+            await pieces(answerer, "more")
+        gone.cancel()
+        await asyncio.sleep(0)
+        stays = asyncio.create_task(pieces(answerer, "stays"))
+        await asyncio.sleep(0)
+        speaking.gate.set()
+        assert [(await answer)[0] for answer in (first, stays)] == ["to first", "to stays"]
+
+    assert answering(scene, queue=2).batches == [["answer first"], ["answer stays"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from know_thyself.wire import Bar
 from serve.api import create_app
 from serve.auth import Keys, Scope
 from serve.deciding import NOTHING, Decider, Line, Promise, draw_line, promises
-from serve.policy import read_policy
+from serve.policy import DEFAULTS, GatePolicy, Policy, UpstreamPolicy, read_policy
 from tests.serve.apps import ROUTE, key, policy_of, three_verdicts
 
 
@@ -61,13 +62,23 @@ def test_a_policy_or_key_that_the_judge_cannot_keep_is_refused_before_anything_i
         create_app(FakeJudge(), policy_of(), keys)
     with pytest.raises(ConfigError, match=r"/v1/judgments: target_accuracy=0.99 is not reachable"):
         create_app(FakeJudge(), policy_of(routes={ROUTE: Bar(target_accuracy=0.99)}), Keys())
-    with pytest.raises(ConfigError, match="has a bar for '/v1/judgment', which decides nothing: use /v1/judgments"):
+    with pytest.raises(
+        ConfigError, match="has a bar for '/v1/judgment', which decides nothing: use /v1/chat/completions, /v1/judgments"
+    ):
         create_app(FakeJudge(), policy_of(routes={"/v1/judgment": Bar(threshold=0.5)}), Keys())
 
 
 def test_the_policy_that_comes_along_is_read() -> None:
     policy = read_policy()
-    assert (policy.below, policy.default, policy.routes) == ("escalate", Bar(threshold=0.5), {})
+    assert (policy.below, policy.default, policy.routes, policy.gate) == ("escalate", Bar(threshold=0.5), {}, None)
+
+
+def test_the_gate_that_the_policy_shows_is_one() -> None:
+    shown = DEFAULTS.read_text().split("# [gate]\n")[1]
+    bare = "\n".join(line.removeprefix("#") for line in shown.splitlines())
+    gate = Policy.model_validate(tomllib.loads(f"[default]\nthreshold = 0.5\n[gate]\n{bare}")).gate
+    upstream = UpstreamPolicy(base_url="https://example.org/v1", model="large", key_variable="UPSTREAM_KEY")
+    assert gate == GatePolicy(below="escalate", upstream=upstream)
 
 
 def test_a_policy_file_says_all_that_a_policy_can(tmp_path: Path) -> None:
@@ -79,7 +90,16 @@ def test_a_policy_file_says_all_that_a_policy_can(tmp_path: Path) -> None:
     assert policy.routes == {ROUTE: Bar(threshold=0.7)}
 
 
+GATE = "[default]\nthreshold = 0.5\n[gate]\n"
+UPSTREAM = '[gate.upstream]\nmodel = "large"\nbase_url = '
 REFUSED = {
+    "no upstream": (GATE + 'below = "escalate"\n', r"gate: the gate escalates, and has no upstream: add \[gate.upstream\], or"),
+    "no upstream for what passes": (GATE + 'passing = "escalate"\n', "gate: the gate escalates, and has no upstream"),
+    "no use": (GATE + UPSTREAM + '"http://x/v1"\n', 'has an upstream, and never escalates: set below = "escalate"'),
+    "no time": (GATE + "budget_ms = 0\n", r"gate\.budget_ms: Input should be greater than 0"),
+    "no address": (GATE + UPSTREAM + '"example.org/v1"\n', r"gate\.upstream\.base_url: this is no address of a service"),
+    "a key in the address": (GATE + UPSTREAM + '"http://me:hunter2@x/v1"\n', "an address holds no key and no query"),
+    "a query in the address": (GATE + UPSTREAM + '"http://x/v1?key=hunter2"\n', "name the variable with the key"),
     "nothing": ("", "default: Field required"),
     "no bar": ("[default]\n", "default has neither threshold nor target_accuracy: give it one"),
     "two bars": ("[default]\nthreshold = 0.5\ntarget_accuracy = 0.9\n", "default: threshold and target_accuracy say the same"),
@@ -98,3 +118,4 @@ def test_a_policy_that_is_wrong_is_refused_in_one_line(tmp_path: Path, text: str
     with pytest.raises(ConfigError, match=told) as caught:
         read_policy(file)
     assert len(str(caught.value).splitlines()) == 1
+    assert "hunter2" not in str(caught.value)

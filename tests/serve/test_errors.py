@@ -15,10 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from know_thyself.errors import EngineError
-from know_thyself.testing import FakeJudge
-from know_thyself.wire import ErrorItem, ErrorResponse, JudgmentResponse
+from know_thyself.testing import FakeAnswerer, FakeJudge
+from know_thyself.wire import AUTO, ChatCompletion, ErrorItem, ErrorResponse, JudgmentResponse
 from serve.judging import BusyError
 from serve.middleware import BodyCap
+from serve.routes import chat
 from tests.serve.apps import KEYS, ROUTE, SURE, bearer, post, served
 
 JSON = {"Content-Type": "application/json"}
@@ -208,9 +209,12 @@ BODIES = st.fixed_dictionaries(
 )
 
 
+SERVED = served(answerer=FakeAnswerer())
+
+
 @given(BODIES | ANYTHING)
 def test_no_body_breaks_the_service_and_every_answer_is_of_its_schema(body: object) -> None:
-    answer = post(served(), body)
+    answer = post(SERVED, body)
     assert answer.status_code in (200, 400, 404, 422)
     if answer.status_code != 200:
         told(answer)
@@ -220,6 +224,33 @@ def test_no_body_breaks_the_service_and_every_answer_is_of_its_schema(body: obje
     assert not all(isinstance(item, ErrorItem) for item in found.data) or found.usage.total_tokens == 0
 
 
-@given(st.binary(max_size=200))
-def test_no_bytes_break_the_service(body: bytes) -> None:
-    assert told(served().post(ROUTE, content=body, headers=JSON))[0] in (400, 422)
+CHATS = st.fixed_dictionaries(
+    {"model": st.just(AUTO) | st.just("kt/fake") | TEXTS, "messages": st.lists(TURNS, max_size=3) | ANYTHING},
+    optional={
+        "stream": st.booleans() | ANYTHING,
+        "max_tokens": st.none() | st.integers() | ANYTHING,
+        "temperature": st.none() | st.floats(),
+        "stop": TEXTS | st.lists(TEXTS, max_size=2) | ANYTHING,
+        "n": st.integers(),
+        "response_format": st.fixed_dictionaries({"type": st.sampled_from(["text", "json_object"])}) | ANYTHING,
+        "tools": ANYTHING,
+    },
+)
+
+
+@given(CHATS | st.dictionaries(TEXTS, ANYTHING, max_size=3))
+def test_no_chat_breaks_the_service(body: object) -> None:
+    answer = SERVED.post(chat.PATH, content=json.dumps(body), headers=JSON)
+    assert answer.status_code in (200, 400, 404, 422)
+    if answer.status_code != 200:
+        told(answer)
+    elif answer.headers["content-type"] == "application/json":
+        ChatCompletion.model_validate_json(answer.content)
+    else:
+        assert answer.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("path", [ROUTE, chat.PATH])
+@given(body=st.binary(max_size=200))
+def test_no_bytes_break_the_service(path: str, body: bytes) -> None:
+    assert told(SERVED.post(path, content=body, headers=JSON))[0] in (400, 422)

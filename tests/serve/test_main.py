@@ -9,17 +9,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import httpx2
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from know_thyself.asking import Answer, Asked, Sampling
 from know_thyself.client import local
 from know_thyself.errors import ConfigError, JudgeError, KnowThyselfError
 from know_thyself.judge import write_judge
 from know_thyself.testing import FakeJudge, fake_card
+from know_thyself.types import Finish
+from know_thyself.wire import AUTO
 from serve.__main__ import parse, run, taken
+from serve.local import WARM_UP
+from serve.routes import chat
 from tests.serve.apps import ROUTE, SURE, UNSURE
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +46,7 @@ from pathlib import Path
 from know_thyself.testing import FakeJudge
 
 class LocalJudge(FakeJudge):
-    def __init__(self, folder):
+    def __init__(self, folder, answers):
         super().__init__()
     def __enter__(self):
         return self
@@ -57,9 +63,17 @@ class Opened(FakeJudge):
     """In the place of `LocalJudge`: the same face, no engine."""
 
     closed = 0
+    replied: ClassVar[list[str]] = []
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, answers: bool) -> None:
         super().__init__(fake_card(experiment=folder.parent.name))
+        self.answers = answers
+
+    def reply(self, asked: Asked, _: Sampling) -> Answer:
+        """The same as `LocalJudge.reply` has it."""
+        assert self.answers
+        Opened.replied.append(asked.text)
+        return Answer(text="Quorn.", finish=Finish.STOP, num_prompt_tokens=9, num_tokens=3)
 
     def __enter__(self) -> Opened:
         return self
@@ -102,6 +116,22 @@ def test_a_judge_is_served_and_closed(judge: Path, monkeypatch: pytest.MonkeyPat
     assert [said["decision"] for said in answer["data"]] == ["answer", "escalate"]
     assert Opened.closed == 1
     assert f"judging on http://127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def test_what_passes_is_answered_by_the_model_that_is_judged(judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+
+    def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        client = TestClient(server.config.app)  # type: ignore[arg-type]
+        for text in (SURE, UNSURE):
+            body = {"model": AUTO, "messages": [{"role": "user", "content": text}]}
+            answers.append(client.post(chat.PATH, json=body).json()["choices"][0]["message"]["content"])
+
+    monkeypatch.setattr(local, "LocalJudge", Opened)
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    run(parse(["--judge", str(judge), "--port", str(free_port()), "--answer"]))
+    assert answers == ["Quorn.", "I do not know."]
+    assert Opened.replied == [WARM_UP.text, SURE]
 
 
 def answered(process: subprocess.Popen[str], url: str) -> httpx2.Response:
@@ -148,6 +178,12 @@ def test_what_is_wrong_is_told_in_one_line(judge: Path, tmp_path: Path) -> None:
     assert "decides nothing" in str(refused("--judge", str(judge), "--policy", str(astray)))
     eager = tmp_path / "eager.toml"
     eager.write_text("[default]\ntarget_accuracy = 0.99\n")
+    gated = tmp_path / "gated.toml"
+    gated.write_text("[default]\nthreshold = 0.5\n[gate]\n")
+    assert "give --answer" in str(refused("--judge", str(judge), "--policy", str(gated)))
+    upstream = '[gate.upstream]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "large"\nkey_variable = "NO_KEY"\n'
+    gated.write_text(f'[default]\nthreshold = 0.5\n[gate]\nbelow = "escalate"\n{upstream}')
+    assert "NO_KEY holds no key" in str(refused("--judge", str(judge), "--policy", str(gated), "--answer"))
     assert "no keys are set up" in str(refused("--judge", str(judge), "--host", "0.0.0.0"))
     assert "not reachable with this judge" in str(refused("--judge", str(judge), "--policy", str(eager)))
     assert "holds no judge.json" in str(refused("--judge", str(tmp_path)))

@@ -9,7 +9,17 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from know_thyself.wire import ErrorResponse, FeedbackRequest, FeedbackResponse, JudgmentRequest, JudgmentResponse, ModelList
+from know_thyself.testing import FakeAnswerer
+from know_thyself.wire import (
+    ChatCompletion,
+    ChatRequest,
+    ErrorResponse,
+    FeedbackRequest,
+    FeedbackResponse,
+    JudgmentRequest,
+    JudgmentResponse,
+    ModelList,
+)
 from tests.serve.apps import served
 
 DOCUMENT = served().get("/openapi.json").json()
@@ -35,6 +45,7 @@ def test_the_document_has_every_route_of_the_app() -> None:
     routes = {route.path for route in app.routes if isinstance(route, Route | APIRoute)}  # type: ignore[attr-defined]
     assert routes - {"/openapi.json"} <= set(DOCUMENT["paths"])
     assert set(DOCUMENT["paths"]) == {
+        "/v1/chat/completions",
         "/v1/judgments",
         "/v1/feedback",
         "/v1/models",
@@ -84,11 +95,12 @@ def examples(model: Any) -> list[Any]:
 
 
 def test_the_examples_are_what_is_taken_and_given() -> None:
-    client = served()
-    for body in examples(JudgmentRequest):
-        assert client.post("/v1/judgments", json=body).status_code == 200, body
+    client = served(answerer=FakeAnswerer())
+    for path, request in {"/v1/judgments": JudgmentRequest, "/v1/chat/completions": ChatRequest}.items():
+        for body in examples(request):
+            assert client.post(path, json=body).status_code == 200, body
     for body in examples(FeedbackRequest):
         assert client.post("/v1/feedback", json=body).json()["error"]["code"] == "feedback_off", body
-    for model in (JudgmentResponse, FeedbackResponse, ModelList, ErrorResponse):
+    for model in (JudgmentResponse, FeedbackResponse, ModelList, ChatCompletion, ErrorResponse):
         for example in examples(model):
             assert model.model_validate(example).model_dump(mode="json") == example

@@ -1,0 +1,106 @@
+"""The service that escalated questions go to: it speaks OpenAI's API. What it says when it fails is neither told nor logged."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+from fastapi import Response
+from fastapi.responses import JSONResponse
+
+from know_thyself.errors import ConfigError
+from know_thyself.wire import ChatRequest
+from serve.completions import DONE, Headers, event, streamed
+from serve.errors import ServiceError
+from serve.policy import UpstreamPolicy
+
+PATH = "chat/completions"
+CONNECTING = 5.0
+"""Seconds for a connection."""
+
+log = logging.getLogger("serve")
+
+
+def read_key(policy: UpstreamPolicy) -> str | None:
+    """The key of the upstream, None where it needs none. Raises `ConfigError`, which does not show it."""
+    if policy.key_variable is None:
+        return None
+    key = os.environ.get(policy.key_variable, "").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigError(f"{policy.key_variable} holds no key for the upstream: export it, or leave key_variable out")
+    return key
+
+
+class Upstream:
+    """The upstream of `policy`. For one event loop; to be closed."""
+
+    def __init__(self, policy: UpstreamPolicy) -> None:
+        """Raises `ConfigError` where its key is not there."""
+        key = read_key(policy)
+        self._model = policy.model
+        self._client = httpx2.AsyncClient(
+            base_url=policy.base_url,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+            timeout=httpx2.Timeout(policy.timeout_seconds, connect=min(CONNECTING, policy.timeout_seconds)),
+        )
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        await self._client.aclose()
+
+    async def forward(self, request: ChatRequest, headers: Headers) -> Response:
+        """The upstream's reply to `request`, with `headers` instead of its own. Raises `ServiceError` 502 or 504."""
+        body = {**request.model_dump(exclude_unset=True, by_alias=True), "model": self._model}
+        if request.stream:
+            return await streamed(self._events(body), headers)
+        with _told():
+            answer = await self._client.post(PATH, json=body)
+        return JSONResponse(_completion(answer), headers=headers)
+
+    async def _events(self, body: dict[str, Any]) -> AsyncIterator[str]:
+        with _told():
+            async with self._client.sse(PATH, method="POST", json=body) as source:
+                _check(source.response)
+                async for said in source:
+                    yield event(said.data)
+                    if said.data == DONE:
+                        return
+        raise _failed("it broke off")
+
+
+def _completion(answer: httpx2.Response) -> dict[str, Any]:
+    """The completion that `answer` holds. Raises `ServiceError` 502 where it holds none."""
+    _check(answer)
+    try:
+        completion = answer.json()
+    except ValueError:
+        completion = None
+    if not isinstance(completion, dict) or "choices" not in completion:
+        raise _failed("its answer is no completion")
+    return completion
+
+
+def _check(answer: httpx2.Response) -> None:
+    if not answer.is_success:
+        raise _failed(f"its answer has status {answer.status_code}")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise what is wrong with the connection as a `ServiceError`."""
+    try:
+        yield
+    except httpx2.TimeoutException as error:
+        log.error("the upstream failed: %s", type(error).__name__)
+        raise ServiceError(504, "upstream_timeout", "the upstream took too long: ask again later") from error
+    except httpx2.HTTPError as error:
+        raise _failed(type(error).__name__) from error
+
+
+def _failed(fault: str) -> ServiceError:
+    log.error("the upstream failed: %s", fault)
+    return ServiceError(502, "upstream_failed", f"the upstream failed ({fault}): ask again later")
