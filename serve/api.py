@@ -16,12 +16,12 @@ from serve.judging import Judge
 from serve.metrics import Meter
 from serve.middleware import BodyCap, Observer
 from serve.policy import Policy
-from serve.routes import health, judgments, models
+from serve.routes import decisions, health, judgments, models
 from serve.service import Service
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a request."""
-JUDGING = frozenset({judgments.PATH})
+JUDGING = frozenset({judgments.PATH, *decisions.PATHS})
 """The routes that decide, for which a policy can set a bar."""
 
 
@@ -50,7 +50,7 @@ def create_app(judge: Judge, policy: Policy, keys: Keys, max_body: int = MAX_BOD
     )
     app.state.service = Service(judge=judge, decider=decider, meter=meter, created=int(time.time()))
     app.state.keys = keys
-    for router in (judgments.router, models.router, health.health, health.metrics):
+    for router in (judgments.router, decisions.router, models.router, health.health, health.metrics):
         app.include_router(router)
     answer_errors(app)
     app.add_middleware(BodyCap, limit=max_body)

@@ -7,6 +7,20 @@ does not end with a user's turn) is told in its place among the answers; what is
 from __future__ import annotations
 
 from know_thyself.wire.base import Bar, Closed, Error, ErrorResponse, ErrorType, Health
+from know_thyself.wire.decisions import (
+    ChoiceAnswer,
+    ChoiceQuestion,
+    DecisionQuestion,
+    DecisionRequest,
+    DecisionResponse,
+    DecisionUsage,
+    EitherRequest,
+    PredicateAnswer,
+    PredicateQuestion,
+    RefusalAnswer,
+    ScoreQuestion,
+    ValueProbability,
+)
 from know_thyself.wire.inputs import MAX_CHARACTERS, MAX_INPUTS, ChatMessage, Input, Item, TextPart
 from know_thyself.wire.judgments import (
     CalibrationInfo,
@@ -19,6 +33,13 @@ from know_thyself.wire.judgments import (
     Usage,
 )
 from know_thyself.wire.models import ModelInfo, ModelList
+from know_thyself.wire.systemone import (
+    NoulAnswer,
+    SystemOneChoice,
+    SystemOneRequest,
+    SystemOneResponse,
+    SystemOneUsage,
+)
 
 __all__ = [
     "MAX_CHARACTERS",
@@ -26,8 +47,15 @@ __all__ = [
     "Bar",
     "CalibrationInfo",
     "ChatMessage",
+    "ChoiceAnswer",
+    "ChoiceQuestion",
     "Closed",
     "Decision",
+    "DecisionQuestion",
+    "DecisionRequest",
+    "DecisionResponse",
+    "DecisionUsage",
+    "EitherRequest",
     "Error",
     "ErrorItem",
     "ErrorResponse",
@@ -40,7 +68,17 @@ __all__ = [
     "JudgmentResponse",
     "ModelInfo",
     "ModelList",
+    "NoulAnswer",
+    "PredicateAnswer",
+    "PredicateQuestion",
+    "RefusalAnswer",
+    "ScoreQuestion",
+    "SystemOneChoice",
+    "SystemOneRequest",
+    "SystemOneResponse",
+    "SystemOneUsage",
     "TextPart",
     "ThresholdSource",
     "Usage",
+    "ValueProbability",
 ]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Security
 
 from know_thyself.asking import Opinion, Refusal
 from know_thyself.errors import ConfigError
-from know_thyself.wire import Bar, Decision, Error, ErrorItem, JudgmentItem, JudgmentRequest, JudgmentResponse, Usage
+from know_thyself.wire import Bar, Error, ErrorItem, JudgmentItem, JudgmentRequest, JudgmentResponse, Usage
 from serve.auth import BEARER, Caller, Key, Scope, guarded
 from serve.deciding import Line
 from serve.errors import ServiceError, documented
@@ -82,7 +82,7 @@ def _item(service: Service, index: int, said: Opinion | Refusal, line: Line) -> 
         service.meter.refusal(said.fault)
         told = Error(message=said.reason, type="invalid_request_error", param=f"input.{index}", code=said.fault)
         return ErrorItem(index=index, error=told)
-    decision: Decision = "answer" if line.is_reached(said) else service.decider.policy.below
+    decision = service.decider.decide(said, line)
     service.meter.judgment(said, decision)
     return JudgmentItem(
         index=index,

@@ -70,6 +70,23 @@ def sureness(low: float, high: float) -> str:
 
 
 SURE, HALF, UNSURE = sureness(0.96, 1), sureness(0.6, 0.7), sureness(0, 0.04)
+SYSTEMONE, DECISIONS = "/v1/systemone", "/v1/decisions"
+
+
+def systemone(state: object = SURE, **question: Any) -> dict[str, Any]:
+    """A System One body that asks one question, whether the judged model can answer when not told otherwise."""
+    name = question.pop("name", "can_answer")
+    return {"model": "kt/fake", "state": state, "questions": {name: {"type": "noul", **question}}}
+
+
+def decisions(input: object = SURE, **question: Any) -> dict[str, Any]:
+    """The same in OpenAI's shape."""
+    asked = {"type": "predicate", "name": "can_answer", "instructions": "Can it?", **question}
+    return {"model": "kt/fake", "input": input, "questions": [asked]}
+
+
+BODIES = {ROUTE: {"input": SURE}, SYSTEMONE: systemone(), DECISIONS: decisions()}
+"""A body that each route takes."""
 
 
 def three_verdicts(**changes: Any) -> JudgeCard:

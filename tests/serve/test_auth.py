@@ -13,9 +13,17 @@ from pydantic import ValidationError
 from know_thyself.errors import ConfigError
 from know_thyself.testing import FakeJudge
 from serve.auth import Keys, Scope, check_host, read_keys
-from tests.serve.apps import KEYS, ROUTE, SURE, bearer, key, served
+from tests.serve.apps import BODIES, DECISIONS, KEYS, ROUTE, SURE, SYSTEMONE, bearer, key, served
 
-WANTED = {ROUTE: "judge", "/v1/models": "judge", "/metrics": "admin", "/health/live": None, "/health/ready": None}
+WANTED = {
+    ROUTE: "judge",
+    SYSTEMONE: "judge",
+    DECISIONS: "judge",
+    "/v1/models": "judge",
+    "/metrics": "admin",
+    "/health/live": None,
+    "/health/ready": None,
+}
 """The scope that each route wants."""
 
 
@@ -54,7 +62,7 @@ def test_no_route_that_wants_a_key_answers_without_one(sent: dict[str, Any]) -> 
     judge = FakeJudge()
     client = served(judge, keys=KEYS)
     for path, method, _ in operations():
-        answer = client.request(method, path, json={"input": SURE}, **sent)
+        answer = client.request(method, path, json=BODIES.get(path), **sent)
         if WANTED[path] is None:
             assert answer.status_code == 200
         else:
@@ -68,7 +76,7 @@ def test_no_route_that_wants_a_key_answers_without_one(sent: dict[str, Any]) -> 
 def test_a_key_opens_the_routes_of_its_scope_alone(scope: str) -> None:
     client = served(keys=KEYS)
     for path, method, _ in operations():
-        answer = client.request(method, path, json={"input": SURE}, headers=bearer(scope))
+        answer = client.request(method, path, json=BODIES.get(path), headers=bearer(scope))
         wanted = 200 if WANTED[path] in (scope, None) else 403
         assert answer.status_code == wanted, (path, scope)
         if wanted == 403:

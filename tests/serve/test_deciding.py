@@ -61,7 +61,7 @@ def test_a_policy_or_key_that_the_judge_cannot_keep_is_refused_before_anything_i
         create_app(FakeJudge(), policy_of(), keys)
     with pytest.raises(ConfigError, match=r"/v1/judgments: target_accuracy=0.99 is not reachable"):
         create_app(FakeJudge(), policy_of(routes={ROUTE: Bar(target_accuracy=0.99)}), Keys())
-    with pytest.raises(ConfigError, match="has a bar for '/v1/judgment', which decides nothing: use /v1/judgments"):
+    with pytest.raises(ConfigError, match="has a bar for '/v1/judgment', which decides nothing: use /v1/decisions, /v1/judg"):
         create_app(FakeJudge(), policy_of(routes={"/v1/judgment": Bar(threshold=0.5)}), Keys())
 
 
