@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import uvicorn
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
@@ -15,6 +19,7 @@ from know_thyself.judge import JudgeCard
 from know_thyself.testing import FakeJudge, fake_card, fake_confidence
 from know_thyself.types import LabelMode
 from know_thyself.wire import Bar
+from serve.__main__ import taken
 from serve.api import create_app
 from serve.auth import Key, Keys, Scope
 from serve.policy import Policy, read_policy
@@ -46,6 +51,22 @@ def served(
     """A client of the service; errors of the server are answers, as for any other client."""
     app = create_app(judge or FakeJudge(), policy or read_policy(), keys or Keys(), **settings)
     return TestClient(app, raise_server_exceptions=False)
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
+    """The base URL of `app` on a loopback port of its own, in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    with taken("127.0.0.1", 0) as address:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [address]})
+        thread.start()
+        try:
+            # What is sent before the server takes it waits in the socket's backlog.
+            address.listen()
+            yield f"http://127.0.0.1:{address.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def post(client: TestClient, body: object, **headers: str) -> Response:
