@@ -66,6 +66,10 @@ class JudgeError(KnowThyselfError):
     """A judge folder is damaged, or bound to another model, prompt or setting."""
 
 
+PASSING = frozenset({429, 503})
+"""Statuses of a service that is there and takes no more for now."""
+
+
 class RemoteError(KnowThyselfError):
     """A judgment service refused a request, failed, or is out of reach.
 
@@ -85,4 +89,4 @@ class RemoteError(KnowThyselfError):
     @property
     def is_passing(self) -> bool:
         """Whether the same request may well succeed later."""
-        return self.code == "unreachable" or self.status in (429, 503)
+        return self.code == "unreachable" or self.status in PASSING

@@ -1,4 +1,4 @@
-"""The human's command, `know-thyself ask | report | compare | export | inspect-prompt | world`: a module per family."""
+"""The human's command, `know-thyself ask | report | compare | export | batch | inspect-prompt | world`: a module per family."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import typer
 
 from know_thyself import __version__
+from know_thyself.cli.batch import batch
 from know_thyself.cli.experiments import ask, compare, export, report
 from know_thyself.cli.prompt import inspect_prompt
 from know_thyself.cli.world import world
@@ -30,6 +31,7 @@ app.command()(ask)
 app.command()(report)
 app.command()(compare)
 app.command()(export)
+app.command()(batch)
 app.command()(inspect_prompt)
 app.add_typer(world, name="world")
 

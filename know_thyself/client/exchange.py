@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from know_thyself.errors import DataError, RemoteError
+from know_thyself.errors import PASSING, DataError, RemoteError
 from know_thyself.wire import (
     Bar,
     ChatMessage,
@@ -27,6 +27,7 @@ from know_thyself.wire import (
     JudgmentResponse,
 )
 
+PATH = "/v1/judgments"
 PIECE = 32
 """Inputs of one request where many are judged: few enough for any body limit, enough for an engine's batch."""
 
@@ -47,9 +48,9 @@ class Service:
     timeout: float
 
     @property
-    def url(self) -> str:
-        """Where judgments are asked for; a base URL may end in `/v1`, as other clients want it."""
-        return f"{self.base_url.rstrip('/').removesuffix('/v1')}/v1/judgments"
+    def root(self) -> str:
+        """What the paths of routes come after; a base URL may end in `/v1`, as other clients want it."""
+        return self.base_url.rstrip("/").removesuffix("/v1")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -98,10 +99,12 @@ class Call:
         try:
             yield
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL) as error:
-            told = f"{self.service.url} cannot be asked ({type(error).__name__}): give an address such as http://127.0.0.1:8700"
+            told = (
+                f"{self.service.root} cannot be asked ({type(error).__name__}): give an address such as http://127.0.0.1:8700"
+            )
             raise RemoteError(told, "invalid_url") from error
         except httpx2.TransportError as error:
-            told = f"{self.service.url} cannot be reached ({type(error).__name__}): is the service running there?"
+            told = f"{self.service.root} cannot be reached ({type(error).__name__}): is the service running there?"
             raise RemoteError(told, "unreachable") from error
 
 
@@ -129,6 +132,13 @@ def _valid(kind: TypeAdapter[Kind], value: object, name: str) -> Kind:
 def body_of(request: JudgmentRequest) -> bytes:
     """`request` as it is sent: in ASCII, so that even half a character arrives, and is refused in its place."""
     return json.dumps(request.model_dump(exclude_none=True)).encode()
+
+
+def settled(response: httpx2.Response) -> httpx2.Response:
+    """`response`, unless it says that the same may succeed later. Raises `RemoteError` then."""
+    if response.status_code in PASSING:
+        read(response)
+    return response
 
 
 def read(response: httpx2.Response) -> JudgmentResponse:

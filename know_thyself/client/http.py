@@ -17,6 +17,7 @@ import httpx2
 import stamina
 
 from know_thyself.client.exchange import (
+    PATH,
     Call,
     Contexts,
     ItemLike,
@@ -29,6 +30,7 @@ from know_thyself.client.exchange import (
     pieces_of,
     read,
     request_of,
+    settled,
 )
 from know_thyself.errors import RemoteError
 from know_thyself.wire import JudgmentItem, JudgmentRequest, JudgmentResponse
@@ -40,14 +42,19 @@ class KnowThyself:
     """Asks the service at `base_url`; a context manager, and safe to share between threads.
 
     `timeout` is for a whole call with all its tries, in seconds; each wait for the network is at most what is left of it.
-    `judge_many` has `concurrency` requests under way at a time.
+    `judge_many` has `concurrency` requests under way at a time. `transport` is for a service that is reached in another way.
     """
 
     def __init__(
-        self, base_url: str, api_key: str | None = None, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        timeout: float = TIMEOUT,
+        concurrency: int = CONCURRENCY,
+        transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._service, self._concurrency = Service(base_url, api_key, timeout), concurrency
-        self._http = httpx2.Client(headers=self._service.headers)
+        self._http = httpx2.Client(headers=self._service.headers, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -85,13 +92,17 @@ class KnowThyself:
 
     def ask(self, request: JudgmentRequest) -> JudgmentResponse:
         """The whole answer to `request`. Raises `RemoteError`."""
-        call = self._service.call()
-        return stamina.RetryingCaller(**call.tries)(call.again, self._once, request, call)
+        return read(self.post(PATH, body_of(request)))
 
-    def _once(self, request: JudgmentRequest, call: Call) -> JudgmentResponse:
+    def post(self, path: str, body: bytes) -> httpx2.Response:
+        """What the route at `path` answers to `body`, also an error. Raises `RemoteError` for one that did not pass."""
+        call = self._service.call()
+        return stamina.RetryingCaller(**call.tries)(call.again, self._once, path, body, call)
+
+    def _once(self, path: str, body: bytes, call: Call) -> httpx2.Response:
         with call.reaching():
-            response = self._http.post(self._service.url, content=body_of(request), timeout=call.left)
-        return read(response)
+            response = self._http.post(self._service.root + path, content=body, timeout=call.left)
+        return settled(response)
 
     def _part(self, piece: Piece) -> list[Judged]:
         try:
@@ -104,10 +115,15 @@ class AsyncKnowThyself:
     """As `KnowThyself`, for one event loop; an async context manager."""
 
     def __init__(
-        self, base_url: str, api_key: str | None = None, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        timeout: float = TIMEOUT,
+        concurrency: int = CONCURRENCY,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._service, self._concurrency = Service(base_url, api_key, timeout), concurrency
-        self._http = httpx2.AsyncClient(headers=self._service.headers)
+        self._http = httpx2.AsyncClient(headers=self._service.headers, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,13 +160,17 @@ class AsyncKnowThyself:
 
     async def ask(self, request: JudgmentRequest) -> JudgmentResponse:
         """See `KnowThyself.ask`."""
-        call = self._service.call()
-        return await stamina.AsyncRetryingCaller(**call.tries)(call.again, self._once, request, call)
+        return read(await self.post(PATH, body_of(request)))
 
-    async def _once(self, request: JudgmentRequest, call: Call) -> JudgmentResponse:
+    async def post(self, path: str, body: bytes) -> httpx2.Response:
+        """See `KnowThyself.post`."""
+        call = self._service.call()
+        return await stamina.AsyncRetryingCaller(**call.tries)(call.again, self._once, path, body, call)
+
+    async def _once(self, path: str, body: bytes, call: Call) -> httpx2.Response:
         with call.reaching():
-            response = await self._http.post(self._service.url, content=body_of(request), timeout=call.left)
-        return read(response)
+            response = await self._http.post(self._service.root + path, content=body, timeout=call.left)
+        return settled(response)
 
     async def _part(self, piece: Piece, room: asyncio.Semaphore) -> list[Judged]:
         async with room:
