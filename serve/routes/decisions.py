@@ -86,7 +86,7 @@ def _all_registered(service: Service, request: SystemOneRequest) -> list[LabelMa
     """What each question of `request` comes to. Raises `ServiceError` 422 that names the first that is not registered."""
     maps = []
     for name, question in request.questions.items():
-        mapped = service.decider.policy.questions.meaning(name, question.instructions or "", question.labels)
+        mapped = service.decider.policy.questions.meaning(name, question.phrase, question.labels)
         if mapped is None:
             service.meter.refusal("unregistered_question")
             param = f"questions.{name}"[:LONGEST_PARAM]

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from know_thyself.asking import Asked
-from know_thyself.cli import batch as command
 from know_thyself.cli import main
 from know_thyself.client import AsyncKnowThyself
 from know_thyself.client.batch import answers, read_lines
@@ -153,7 +152,7 @@ def test_what_is_wrong_with_the_whole_is_told_in_one_line_and_writes_nothing(
     assert "lines 1 and 3 have the same custom_id" in told("-i", twice / "in.jsonl", "-o", out, "--url", url)
     assert "cannot write" in told("-i", source, "-o", tmp_path / "none" / "out.jsonl", "--url", url)
     assert "holds no judge.json" in told("-i", source, "-o", out, "--judge", tmp_path)
-    monkeypatch.setattr(sys.modules[command.__module__], "ROOT", tmp_path)
+    monkeypatch.setattr(sys.modules["know_thyself.cli.batch"], "ROOT", tmp_path)
     assert "takes the code of the service" in told("-i", source, "-o", out, "--judge", tmp_path)
 
 

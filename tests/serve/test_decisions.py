@@ -278,6 +278,43 @@ def test_a_judge_without_calibration_gives_no_probability(body: dict[str, Any]) 
     assert error(answer) == (422, "not_calibrated", "model")
 
 
+NAMES = st.sampled_from(["can_answer", "tier", "", "\ud800", "x" * 129]) | st.text(max_size=5)
+PHRASES = st.sampled_from([PHRASE, "", "\ud800"])
+CRITERIA = st.none() | st.just(TIERS) | st.dictionaries(NAMES, PHRASES, max_size=3)
+KINDS = st.sampled_from(["noul", "choice", "predicate", "score", ""])
+CHOICES = st.lists(st.fixed_dictionaries({"value": NAMES | st.booleans() | st.integers()}), max_size=4)
+ASKED_ONE = st.fixed_dictionaries({"type": KINDS}, optional={"instructions": PHRASES, "criteria": CRITERIA})
+ASKED_OTHER = st.fixed_dictionaries(
+    {"type": KINDS, "instructions": PHRASES}, optional={"name": NAMES, "choices": CHOICES, "levels": CHOICES}
+)
+SAID = st.sampled_from([SURE, "", "\ud800", "a " * 300, CHAT, CHAT[:1], [], [1], {}, None])
+ANY_BODY = st.fixed_dictionaries(
+    {"model": st.just("kt/fake") | NAMES},
+    optional={
+        "state": SAID,
+        "input": SAID,
+        "questions": st.dictionaries(NAMES, ASKED_ONE, max_size=3) | st.lists(ASKED_OTHER, max_size=3),
+    },
+)
+
+
+@settings(max_examples=60)
+@given(ANY_BODY)
+def test_no_body_breaks_the_service(body: object) -> None:
+    answer = post(CLIENT, body)
+    assert answer.status_code in (200, 400, 404, 422), answer.text
+    if answer.status_code != 200:
+        assert ErrorResponse.model_validate_json(answer.content).error.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [systemone(name="\ud800", instructions=PHRASE), decisions(name="\ud800"), decisions(name="\ud800", instructions=PHRASE)],
+)
+def test_a_name_of_half_a_character_is_refused(body: object) -> None:
+    assert post(CLIENT, body).status_code == 422
+
+
 def test_labels_that_are_registered_twice_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     one = '[[questions.label_maps]]\ncan = "a"\ncannot = "b"\n'

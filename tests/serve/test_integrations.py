@@ -99,7 +99,8 @@ class Echo(CustomQueryEngine):
 def router_of(client: KnowThyself, **places: int) -> RouterQueryEngine:
     tools = [QueryEngineTool.from_defaults(Echo(name=name), description=name) for name in ("direct", "rag", "nobody")]
     selector = llama_index.JudgeSelector(client, **places)
-    return RouterQueryEngine(selector=selector, query_engine_tools=tools, llm=SimpleNamespace(), summarizer=SimpleNamespace())
+    unused: Any = SimpleNamespace()
+    return RouterQueryEngine(selector=selector, query_engine_tools=tools, llm=unused, summarizer=unused)
 
 
 def test_a_router_asks_the_engine_that_the_judge_decides_for(url: str, abstaining: str) -> None:
@@ -107,6 +108,7 @@ def test_a_router_asks_the_engine_that_the_judge_decides_for(url: str, abstainin
         router = router_of(client)
         sure = router.query(SURE)
         assert str(sure) == "direct"
+        assert sure.metadata is not None
         assert sure.metadata["selector_result"].reason == "answer: p_correct 0.98, threshold 0.5"
         assert str(router.query(UNSURE)) == "rag"
         assert str(asyncio.run(router.aquery(UNSURE))) == "rag"
