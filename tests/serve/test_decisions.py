@@ -287,7 +287,7 @@ ASKED_ONE = st.fixed_dictionaries({"type": KINDS}, optional={"instructions": PHR
 ASKED_OTHER = st.fixed_dictionaries(
     {"type": KINDS, "instructions": PHRASES}, optional={"name": NAMES, "choices": CHOICES, "levels": CHOICES}
 )
-SAID = st.sampled_from([SURE, "", "\ud800", "a " * 300, CHAT, CHAT[:1], [], [1], {}, None])
+SAID: st.SearchStrategy[Any] = st.sampled_from([SURE, "", "\ud800", "a " * 300, CHAT, CHAT[:1], [], [1], {}, None])
 ANY_BODY = st.fixed_dictionaries(
     {"model": st.just("kt/fake") | NAMES},
     optional={
