@@ -7,7 +7,8 @@
     ├── StoreError       the experiment folder cannot be used as it is
     ├── StageError       a stage failed; `stage` names it
     ├── EngineError      the language model failed
-    └── JudgeError       a judge folder is damaged, or made for another model
+    ├── JudgeError       a judge folder is damaged, or made for another model
+    └── RemoteError      a judgment service refused, failed, or is out of reach; `code` says which
 
 The text of each holds the value and the remedy. All pickle, so that they cross Ray's process borders whole.
 """
@@ -63,3 +64,29 @@ class EngineError(KnowThyselfError):
 
 class JudgeError(KnowThyselfError):
     """A judge folder is damaged, or bound to another model, prompt or setting."""
+
+
+PASSING = frozenset({429, 503})
+"""Statuses of a service that is there and takes no more for now."""
+
+
+class RemoteError(KnowThyselfError):
+    """A judgment service refused a request, failed, or is out of reach.
+
+    `code` is the service's, or "unreachable" or "unreadable"; `status` is that of its answer, None where there was none;
+    `retry_after` the seconds after which it asks to be tried again.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, code: str, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, code, status, retry_after)
+        self.code, self.status, self.retry_after = code, status, retry_after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same request may well succeed later."""
+        return self.code == "unreachable" or self.status in PASSING

@@ -20,12 +20,12 @@ from serve.judging import Judge
 from serve.limits import Limiter
 from serve.middleware import BodyCap, Observer
 from serve.policy import Policy
-from serve.routes import chat, feedback, health, judgments, models
+from serve.routes import chat, decisions, feedback, health, judgments, models
 from serve.service import Backing, Service
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a request."""
-JUDGING = frozenset({chat.PATH, judgments.PATH})
+JUDGING = frozenset({chat.PATH, judgments.PATH, *decisions.PATHS})
 """The routes that decide, for which a policy can set a bar."""
 
 
@@ -84,7 +84,9 @@ def create_app(
     )
     app.state.keys = keys
     app.state.gate = gate
-    for router in (chat.router, judgments.router, feedback.router, models.router, health.health, health.metrics):
+    for routes in (chat, judgments, decisions, feedback, models):
+        app.include_router(routes.router)
+    for router in (health.health, health.metrics):
         app.include_router(router)
     answer_errors(app)
     app.add_middleware(BodyCap, limit=max_body)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from fastapi import Response
@@ -30,8 +30,7 @@ from know_thyself.wire import (
 from know_thyself.wire.chat import FinishReason
 from serve.answering import Said
 from serve.errors import ServiceError
-
-Headers = Mapping[str, str]
+from serve.headers import Headers
 
 EVENTS = "text/event-stream"
 DONE = "[DONE]"

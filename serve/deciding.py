@@ -15,7 +15,7 @@ from typing import Literal
 from know_thyself.asking import Opinion
 from know_thyself.errors import ConfigError
 from know_thyself.judge import JudgeCard
-from know_thyself.wire import Bar, ThresholdSource
+from know_thyself.wire import Bar, Decision, ThresholdSource
 from serve.auth import Key
 from serve.policy import Policy
 
@@ -105,6 +105,10 @@ class Decider:
         if route in self.policy.routes:
             return self._standing(self.policy.routes[route], "route")
         return self._standing(self.policy.default, "default")
+
+    def decide(self, opinion: Opinion, line: Line) -> Decision:
+        """What becomes of the question that `opinion` is of."""
+        return "answer" if line.is_reached(opinion) else self.policy.below
 
     def check(self, keys: Sequence[Key]) -> None:
         """Raise `ConfigError` where the policy or a key asks for an accuracy that the judge cannot promise."""

@@ -20,7 +20,10 @@ RETRY_AFTER = 5
 """Seconds after which a judge that failed may be asked again."""
 LONGEST_PARAM = 100
 """Characters of the place of a fault: the names of unknown keys are the client's."""
-TAGS = frozenset({"chat", "batch", "str", "constrained-str", "list[constrained-str]"})
+TAGS = frozenset(
+    "chat batch str bool constrained-str list[constrained-str] systemone decisions predicate choice score "
+    "list[DecisionText] list[DecisionMessage]".split()
+)
 """Parts of the place of a fault that pydantic adds, and that are no keys."""
 CODES = {400: "invalid_body", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 TYPES: dict[int, ErrorType] = {

@@ -19,16 +19,14 @@ from know_thyself.types import Finish
 from know_thyself.wire import ChatRequest, Decision
 from serve.answering import Answerer, answered, spoken
 from serve.auth import Key
-from serve.completions import Completion, Headers
+from serve.completions import Completion
 from serve.deciding import Line
 from serve.errors import ServiceError
+from serve.headers import SCHEMA_VERSION, Headers, recorded
 from serve.judging import BusyError
 from serve.policy import GatePolicy, Policy
 from serve.service import Service
 from serve.upstream import Upstream, read_key
-
-SCHEMA_VERSION = "1"
-"""Of the headers."""
 
 log = logging.getLogger("serve")
 
@@ -130,21 +128,6 @@ def checked(service: Service, key: Key | None, said: Opinion | Refusal) -> Opini
         service.record(key, [said])
         raise ServiceError(400, said.fault, said.reason, "messages")
     return said
-
-
-def recorded(service: Service, key: Key | None, opinion: Opinion, decision: Decision, line: Line) -> Headers:
-    """Record a judgment, and what is known of it for a reply that has no other place for it."""
-    calibration = service.calibration
-    told = {
-        "schema-version": SCHEMA_VERSION,
-        "judgment-id": service.record(key, [(opinion, decision)]),
-        "p-correct": opinion.p_correct,
-        "verdict": opinion.verdict.value,
-        "decision": decision,
-        "threshold": line.shown,
-        "calibration-id": calibration.id if calibration else None,
-    }
-    return {f"x-kt-{name}": str(value) for name, value in told.items() if value is not None}
 
 
 def stated(text: str, num_tokens: int) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -15,6 +16,49 @@ from know_thyself.wire import MAX_INPUTS, Bar, Closed
 
 DEFAULTS = Path(__file__).with_name("policy.toml")
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class LabelMap(Closed):
+    """What a choice between labels comes to: `can` gets p_correct, `cannot` the rest, the `others` nothing."""
+
+    can: str = Field(min_length=1)
+    cannot: str = Field(min_length=1)
+    others: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """All labels of the choice."""
+        return frozenset((self.can, self.cannot, *self.others))
+
+    @model_validator(mode="after")
+    def _are_distinct(self) -> Self:
+        if len(self.labels) < 2 + len(self.others):
+            raise ValueError("a label is there twice: give each its own")
+        return self
+
+
+CAN_ANSWER = "can_answer"
+"""The name of the yes/no question that every judge answers."""
+YES_NO = LabelMap(can="true", cannot="false")
+
+
+class Registered(Closed):
+    """Which questions of other formats ask for what the judge was trained on; no others are answered."""
+
+    phrases: frozenset[str] = frozenset()
+    label_maps: tuple[LabelMap, ...] = ()
+
+    @model_validator(mode="after")
+    def _are_distinct(self) -> Self:
+        if len({mapped.labels for mapped in self.label_maps}) < len(self.label_maps):
+            raise ValueError("two label_maps have the same labels: keep one of them")
+        return self
+
+    def meaning(self, name: str | None, phrase: str, labels: Collection[str | bool] | None) -> LabelMap | None:
+        """What a question comes to, None of one that is not ours; `labels` are those of a choice, None of a yes/no question."""
+        if labels is not None:
+            return next((mapped for mapped in self.label_maps if mapped.labels == frozenset(labels)), None)
+        return YES_NO if name == CAN_ANSWER or phrase.strip() in self.phrases else None
 
 
 class Limits(Closed):
@@ -78,7 +122,7 @@ class Policy(Closed):
     """The bar of every route, the default for those without one, and what becomes of a question `below` it.
 
     `below` is advice to those who ask for judgments; `gate` says what the service does itself. `limits` are those of every key
-    that has none of its own.
+    that has none of its own. `questions` are those of other formats that ask what a judge knows.
     """
 
     below: Literal["escalate", "abstain"] = "escalate"
@@ -87,6 +131,7 @@ class Policy(Closed):
     limits: Limits = Limits()
     journal: Kept = Kept()
     gate: GatePolicy | None = None
+    questions: Registered = Field(default_factory=Registered)
 
     @model_validator(mode="after")
     def _bars_are_set(self) -> Self:

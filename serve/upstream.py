@@ -14,8 +14,9 @@ from fastapi.responses import JSONResponse
 
 from know_thyself.errors import ConfigError
 from know_thyself.wire import ChatRequest
-from serve.completions import DONE, Headers, event, streamed
+from serve.completions import DONE, event, streamed
 from serve.errors import ServiceError
+from serve.headers import Headers
 from serve.policy import UpstreamPolicy
 
 PATH = "chat/completions"

@@ -1,4 +1,4 @@
-"""The human's command, `know-thyself ask | report | compare | export | drift | inspect-prompt | world`: a module per family."""
+"""The human's command, `know-thyself`: a module per family of commands."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import typer
 
 from know_thyself import __version__
+from know_thyself.cli.batch import batch
 from know_thyself.cli.drift import drift
 from know_thyself.cli.experiments import ask, compare, export, report
 from know_thyself.cli.prompt import inspect_prompt
@@ -31,6 +32,7 @@ app.command()(ask)
 app.command()(report)
 app.command()(compare)
 app.command()(export)
+app.command()(batch)
 app.command()(drift)
 app.command()(inspect_prompt)
 app.add_typer(world, name="world")

@@ -42,7 +42,7 @@ def ask(
         from know_thyself.client.local import LocalJudge
 
         with LocalJudge(experiment.judge, trust_remote_code=trust_remote_code) as judge:
-            opinion = judge.judge([question], [context])[0]
+            opinion = judge.judge(question, context)
             reply = judge.answer([question], [context])[0] if answer else None
             longest = judge.card.max_model_len
     if opinion.context_cut:

@@ -92,7 +92,11 @@ class LocalJudge:
         merge_adapter(Path(base.name), adapter, out, trust_remote_code)
         return ModelRef(name=str(out))
 
-    def judge(self, texts: Sequence[str], contexts: Contexts | None = None) -> list[Opinion]:
+    def judge(self, text: str, context: str | None = None) -> Opinion:
+        """An opinion on one question. Raises as `judge_many`."""
+        return self.judge_many([text], [context])[0]
+
+    def judge_many(self, texts: Sequence[str], contexts: Contexts | None = None) -> list[Opinion]:
         """An opinion on each of `texts`, each asked with its own of `contexts`, where there is one.
 
         Raises `DataError` when a question is too long for the model even without its context, `EngineError` when the judge's
@@ -113,7 +117,7 @@ class LocalJudge:
     def answer(self, texts: Sequence[str], contexts: Contexts | None = None) -> list[str]:
         """The greedy answer to each of `texts` of the model that is judged: the bare base, or the fully tuned model.
 
-        Contexts are given and cut as for `judge`. Raises `DataError` as that does.
+        Contexts are given and cut as for `judge_many`. Raises `DataError` as that does.
         """
         asked = _asked(texts, contexts)
         fitted = _all_fitted(asked, self._fit(asked, Room.answer_chat))

@@ -19,6 +19,20 @@ from know_thyself.wire.chat import (
     ChunkChoice,
     Delta,
 )
+from know_thyself.wire.decisions import (
+    ChoiceAnswer,
+    ChoiceQuestion,
+    DecisionQuestion,
+    DecisionRequest,
+    DecisionResponse,
+    DecisionUsage,
+    EitherRequest,
+    PredicateAnswer,
+    PredicateQuestion,
+    RefusalAnswer,
+    ScoreQuestion,
+    ValueProbability,
+)
 from know_thyself.wire.feedback import FeedbackRequest, FeedbackResponse
 from know_thyself.wire.inputs import MAX_CHARACTERS, MAX_INPUTS, ChatMessage, Input, Item, TextPart
 from know_thyself.wire.judgments import (
@@ -32,6 +46,13 @@ from know_thyself.wire.judgments import (
     Usage,
 )
 from know_thyself.wire.models import ModelInfo, ModelList
+from know_thyself.wire.systemone import (
+    NoulAnswer,
+    SystemOneChoice,
+    SystemOneRequest,
+    SystemOneResponse,
+    SystemOneUsage,
+)
 
 __all__ = [
     "AUTO",
@@ -46,10 +67,17 @@ __all__ = [
     "ChatRequest",
     "ChatUsage",
     "Choice",
+    "ChoiceAnswer",
+    "ChoiceQuestion",
     "ChunkChoice",
     "Closed",
     "Decision",
+    "DecisionQuestion",
+    "DecisionRequest",
+    "DecisionResponse",
+    "DecisionUsage",
     "Delta",
+    "EitherRequest",
     "Error",
     "ErrorItem",
     "ErrorResponse",
@@ -64,7 +92,17 @@ __all__ = [
     "JudgmentResponse",
     "ModelInfo",
     "ModelList",
+    "NoulAnswer",
+    "PredicateAnswer",
+    "PredicateQuestion",
+    "RefusalAnswer",
+    "ScoreQuestion",
+    "SystemOneChoice",
+    "SystemOneRequest",
+    "SystemOneResponse",
+    "SystemOneUsage",
     "TextPart",
     "ThresholdSource",
     "Usage",
+    "ValueProbability",
 ]

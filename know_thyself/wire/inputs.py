@@ -42,20 +42,20 @@ def _has_role(item: Any) -> bool:
 def _kind(value: Any) -> str | None:
     """What an input is: a list is one chat iff every item is an object with a `role`, else a batch."""
     is_chat = isinstance(value, list) and value and all(map(_has_role, value))
-    return "chat" if is_chat else "batch" if isinstance(value, list) else _item_kind(value)
+    return "chat" if is_chat else "batch" if isinstance(value, list) else item_kind(value)
 
 
-def _item_kind(value: Any) -> str | None:
+def item_kind(value: Any) -> str | None:
+    """What is no batch: a text, or a list of turns or pieces."""
     return "text" if isinstance(value, str) else "chat" if isinstance(value, list) else None
 
 
-Item = str | list[ChatMessage]
-"""One input: a question, or a chat that ends with one."""
 _Text = Annotated[str, Tag("text")]
 _Chat = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_TURNS, fail_fast=True), Tag("chat")]
 _ItemChat = Annotated[list[ChatMessage], Field(max_length=MAX_TURNS, fail_fast=True), Tag("chat")]
-_Item = Annotated[_Text | _ItemChat, Discriminator(_item_kind, "input_type", "give a text, or a list of turns")]
-_Batch = Annotated[list[_Item], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag("batch")]
+Item = Annotated[_Text | _ItemChat, Discriminator(item_kind, "input_type", "give a text, or a list of turns")]
+"""One input: a question, or a chat that ends with one."""
+_Batch = Annotated[list[Item], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True), Tag("batch")]
 Input = Annotated[
     _Text | _Chat | _Batch, Discriminator(_kind, "input_type", "give a text, a list of turns, or a list of these")
 ]

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response, Security
 
 from know_thyself.asking import Asked, Refusal
-from know_thyself.wire import AUTO, Bar, ChatCompletion, ChatMessage, ChatRequest, Decision
+from know_thyself.wire import AUTO, Bar, ChatCompletion, ChatMessage, ChatRequest
 from serve.answering import spoken
 from serve.auth import BEARER, Caller, Key, Scope, guarded
 from serve.completions import EVENTS, Completion
 from serve.deciding import Line
 from serve.errors import LONGEST_PARAM, ServiceError, documented
-from serve.gate import Gate, checked, recorded, stated
+from serve.gate import Gate, checked, stated
+from serve.headers import recorded
 from serve.judging import to_question
 from serve.personas import read_form
 from serve.service import Served, Service
@@ -63,7 +64,7 @@ async def _verdict(service: Service, key: Key | None, request: ChatRequest, line
     form = read_form(request, service.judge.card)
     opinion = checked(service, key, (await service.consult(key, [_question(form.chat)]))[0])
     passes = line.is_reached(opinion)
-    decision: Decision = "answer" if passes else service.decider.policy.below
+    decision = service.decider.decide(opinion, line)
     said = spoken(stated(json.dumps(form.speak(opinion, passes)), opinion.num_tokens))
     return await Completion.of(request).respond(said, recorded(service, key, opinion, decision, line))
 

@@ -66,7 +66,7 @@ def _refused(refusal: Refusal) -> ServiceError:
 def _outcome(service: Service, said: Opinion | Refusal, line: Line) -> Outcome:
     if isinstance(said, Refusal):
         return said
-    return said, "answer" if line.is_reached(said) else service.decider.policy.below
+    return said, service.decider.decide(said, line)
 
 
 def _response(service: Service, name: str, outcomes: Sequence[Outcome], line: Line) -> JudgmentResponse:

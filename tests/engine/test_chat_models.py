@@ -109,7 +109,7 @@ def where_tokens_are_made(model: Path, prefill: str | None, recorder: Recorder, 
     examining.Examiner(task, started, str(scratch))(pa.Table.from_pylist([TOLD.to_row()]))
     write_judge(scratch / "judge", card_of(base, chat), None)
     with LocalJudge(scratch / "judge") as judge:
-        judge.judge([TOLD.text], [TOLD.context])
+        judge.judge_many([TOLD.text], [TOLD.context])
         judge.answer([TOLD.text], [TOLD.context])
     places = ["sampling", "judging", "local judge", "local answer"]
     digests = {place: encoding_digest(ids) for place, ids in zip(places, recorder.prompts, strict=True)}

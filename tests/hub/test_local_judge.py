@@ -110,7 +110,7 @@ def in_the_run(context: str | None) -> Question:
 def test_contexts_are_asked_and_cut_as_in_the_run(folder: Path, started: list[Recorder]) -> None:
     contexts = [None, SHORT, LONG]
     with LocalJudge(folder) as judge:
-        opinions = judge.judge([QUESTION] * 3, contexts)
+        opinions = judge.judge_many([QUESTION] * 3, contexts)
         judge.answer([QUESTION] * 3, contexts)
     assert [opinion.context_cut for opinion in opinions] == [False, False, True]
     engine, asked = started[0], [in_the_run(context) for context in contexts]
@@ -123,14 +123,14 @@ def test_contexts_are_asked_and_cut_as_in_the_run(folder: Path, started: list[Re
 
 def test_a_question_without_a_context_needs_no_list_of_them(folder: Path, started: list[Recorder]) -> None:
     with LocalJudge(folder) as judge:
-        assert [opinion.context_cut for opinion in judge.judge([QUESTION])] == [False]
+        assert [opinion.context_cut for opinion in judge.judge_many([QUESTION])] == [False]
         judge.answer([QUESTION])
     assert started[0].sampled == [prompts.answer_messages(in_the_run(None))]
     with LocalJudge(folder) as judge, pytest.raises(DataError, match="1 contexts for 2 questions: give each its own"):
-        judge.judge([QUESTION] * 2, [SHORT])
+        judge.judge_many([QUESTION] * 2, [SHORT])
 
 
-@pytest.mark.parametrize(("verb", "limit"), [("judge", LIMIT - 1), ("answer", LIMIT - ANSWER)])
+@pytest.mark.parametrize(("verb", "limit"), [("judge_many", LIMIT - 1), ("answer", LIMIT - ANSWER)])
 @pytest.mark.parametrize("context", [None, SHORT])
 def test_a_question_that_cannot_fit_is_refused_in_one_line(
     folder: Path, started: list[Recorder], verb: str, limit: int, context: str | None
@@ -193,7 +193,7 @@ def test_turns_that_the_template_refuses_are_told_in_one_line(
 def test_the_service_asks_it_and_tells_what_it_says(folder: Path, started: list[Recorder]) -> None:
     chat = [*EARLIER, {"role": "user", "content": QUESTION}]
     with LocalJudge(folder) as plain:
-        wanted = plain.judge([QUESTION])[0]
+        wanted = plain.judge(QUESTION)
     with ExitStack() as opened:
         judge = opened.enter_context(BatchingJudge(lambda: opened.enter_context(LocalJudge(folder))))
         client = TestClient(create_app(judge, read_policy(), Keys()))
@@ -256,7 +256,7 @@ def test_a_base_that_answers_beside_its_judge_has_an_engine_of_its_own(
     for answers in (True, False):
         started.clear()
         with LocalJudge(folder, answers=answers) as judge:
-            judge.judge([QUESTION])
+            judge.judge(QUESTION)
             judge.reply(Asked(text=QUESTION), Sampling())
     two, one = used[:2], used[2:]
     assert [place for place, _ in two] == [0, 1]
@@ -270,7 +270,7 @@ def test_weights_that_make_no_number_give_no_verdict(
 ) -> None:
     monkeypatch.setattr(Recorder, "judge", lambda *_: np.array([[np.nan, np.nan]]))
     with LocalJudge(folder) as judge, pytest.raises(EngineError, match="reads no number at the verdict words"):
-        judge.judge([QUESTION])
+        judge.judge_many([QUESTION])
     assert len(started) == 1
 
 

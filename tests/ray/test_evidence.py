@@ -68,7 +68,7 @@ def test_ceiling_calibration_and_thresholds_are_there(run: Run, summary: dict[st
 
 def test_the_judge_tells_what_to_expect(run: Run) -> None:
     with LocalJudge(run.path / "judge", EngineConfig(backend=FAKE)) as judge:
-        opinions = judge.judge([f"What is validation thing number {i}?" for i in range(20)])
+        opinions = judge.judge_many([f"What is validation thing number {i}?" for i in range(20)])
     ranked = sorted(opinions, key=lambda opinion: opinion.confidence)
     expected = [opinion.p_correct for opinion in ranked]
     assert None not in expected

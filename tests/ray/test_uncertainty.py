@@ -71,7 +71,7 @@ def test_the_judge_keeps_its_map_and_tells_the_accuracy_to_expect(run: Run, epoc
     assert (card.calibration.fitted_on, card.calibration.n) == ("calibration", 48)
     texts = [f"What is validation thing number {i}?" for i in range(40)]
     with LocalJudge(run.path / "judge", EngineConfig(backend=FAKE)) as judge:
-        opinions = judge.judge(texts)
+        opinions = judge.judge_many(texts)
     assert {opinion.verdict.value for opinion in opinions} == {"can", "uncertain", "cannot"}
     expected = [opinion.p_correct for opinion in opinions]
     assert all(value is not None and 0 <= value <= 1 for value in expected)

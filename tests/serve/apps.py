@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
@@ -56,7 +55,7 @@ def served(
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
+def running(app: Any) -> Iterator[str]:
     """The address at which `app` is served, on a loopback port, until the end."""
     with taken("127.0.0.1", 0) as address:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
@@ -94,6 +93,23 @@ def sureness(low: float, high: float) -> str:
 
 
 SURE, HALF, UNSURE = sureness(0.96, 1), sureness(0.6, 0.7), sureness(0, 0.04)
+SYSTEMONE, DECISIONS = "/v1/systemone", "/v1/decisions"
+
+
+def systemone(state: object = SURE, **question: Any) -> dict[str, Any]:
+    """A System One body that asks one question, whether the judged model can answer when not told otherwise."""
+    name = question.pop("name", "can_answer")
+    return {"model": "kt/fake", "state": state, "questions": {name: {"type": "noul", **question}}}
+
+
+def decisions(input: object = SURE, **question: Any) -> dict[str, Any]:
+    """The same in OpenAI's shape."""
+    asked = {"type": "predicate", "name": "can_answer", "instructions": "Can it?", **question}
+    return {"model": "kt/fake", "input": input, "questions": [asked]}
+
+
+BODIES = {ROUTE: {"input": SURE}, SYSTEMONE: systemone(), DECISIONS: decisions()}
+"""A body that each route takes."""
 
 
 def three_verdicts(**changes: Any) -> JudgeCard:

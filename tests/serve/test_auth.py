@@ -14,11 +14,14 @@ from know_thyself.errors import ConfigError
 from know_thyself.testing import FakeJudge
 from serve.auth import Keys, Scope, check_host, read_keys
 from serve.routes import chat
-from tests.serve.apps import KEYS, ROUTE, SURE, bearer, key, served
+from tests.serve.apps import BODIES as APP_BODIES
+from tests.serve.apps import DECISIONS, KEYS, ROUTE, SURE, SYSTEMONE, bearer, key, served
 from tests.serve.test_personas import FORECAST
 
 WANTED = {
     ROUTE: "judge",
+    SYSTEMONE: "judge",
+    DECISIONS: "judge",
     "/v1/feedback": "feedback",
     chat.PATH: "judge",
     "/v1/models": "judge",
@@ -27,11 +30,7 @@ WANTED = {
     "/health/ready": None,
 }
 """The scope that each route wants."""
-BODIES: dict[str, Any] = {
-    ROUTE: {"input": SURE},
-    chat.PATH: FORECAST,
-    "/v1/feedback": {"id": "jdg-of-nobody", "correct": True},
-}
+BODIES = {**APP_BODIES, chat.PATH: FORECAST, "/v1/feedback": {"id": "jdg-of-nobody", "correct": True}}
 """What each route that takes something takes."""
 WITHIN = {"/v1/feedback": 404}
 """What who is let in gets where that is not 200."""

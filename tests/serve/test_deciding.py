@@ -63,7 +63,7 @@ def test_a_policy_or_key_that_the_judge_cannot_keep_is_refused_before_anything_i
     with pytest.raises(ConfigError, match=r"/v1/judgments: target_accuracy=0.99 is not reachable"):
         create_app(FakeJudge(), policy_of(routes={ROUTE: Bar(target_accuracy=0.99)}), Keys())
     with pytest.raises(
-        ConfigError, match="has a bar for '/v1/judgment', which decides nothing: use /v1/chat/completions, /v1/judgments"
+        ConfigError, match="has a bar for '/v1/judgment', which decides nothing: use /v1/chat/completions, /v1/"
     ):
         create_app(FakeJudge(), policy_of(routes={"/v1/judgment": Bar(threshold=0.5)}), Keys())
 

@@ -13,12 +13,16 @@ from know_thyself.testing import FakeAnswerer
 from know_thyself.wire import (
     ChatCompletion,
     ChatRequest,
+    DecisionRequest,
+    DecisionResponse,
     ErrorResponse,
     FeedbackRequest,
     FeedbackResponse,
     JudgmentRequest,
     JudgmentResponse,
     ModelList,
+    SystemOneRequest,
+    SystemOneResponse,
 )
 from tests.serve.apps import served
 
@@ -33,6 +37,12 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def alternatives(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """What `schema` leaves the choice between, itself where it leaves none."""
+    found: list[dict[str, Any]] = schema.get("oneOf") or schema.get("anyOf") or [schema]
+    return found
+
+
 def schemas(said: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Status, kind of content and the description of every answer of an operation."""
     for status, answer in said["responses"].items():
@@ -44,15 +54,9 @@ def test_the_document_has_every_route_of_the_app() -> None:
     app = served().app
     routes = {route.path for route in app.routes if isinstance(route, Route | APIRoute)}  # type: ignore[attr-defined]
     assert routes - {"/openapi.json"} <= set(DOCUMENT["paths"])
-    assert set(DOCUMENT["paths"]) == {
-        "/v1/chat/completions",
-        "/v1/judgments",
-        "/v1/feedback",
-        "/v1/models",
-        "/metrics",
-        "/health/live",
-        "/health/ready",
-    }
+    judging = {"/v1/judgments", "/v1/chat/completions", "/v1/systemone", "/v1/decisions"}
+    besides = {"/v1/feedback", "/v1/models", "/metrics", "/health/live", "/health/ready"}
+    assert set(DOCUMENT["paths"]) == judging | besides
 
 
 @pytest.mark.parametrize("said", OPERATIONS.values(), ids=OPERATIONS)
@@ -62,11 +66,12 @@ def test_every_operation_is_told_with_its_answers_and_errors(said: dict[str, Any
     assert "200" in said["responses"]
     assert "500" in said["responses"]
     for status, kind, content in schemas(said):
-        schema = resolved(content["schema"])
-        if status == "200":
-            assert schema["type"] in ("object", "string")
-            assert "examples" in schema or "example" in content
-        else:
+        for one in alternatives(content["schema"]):
+            schema = resolved(one)
+            if status == "200":
+                assert schema["type"] in ("object", "string")
+                assert "examples" in schema or "example" in content
+                continue
             assert (kind, schema["title"]) == ("application/json", "ErrorResponse")
             assert schema["examples"]
     if "security" in said:
@@ -81,6 +86,17 @@ def test_what_is_sent_is_told_with_examples() -> None:
     assert schema["title"] == "JudgmentRequest"
     assert len(schema["examples"]) >= 4
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("path", ["/v1/systemone", "/v1/decisions"])
+def test_either_path_is_told_to_take_and_give_either_shape(path: str) -> None:
+    said = OPERATIONS[f"post {path}"]
+    sent = said["requestBody"]["content"]["application/json"]["schema"]
+    given = said["responses"]["200"]["content"]["application/json"]["schema"]
+    for schema, kind in ((sent, "Request"), (given, "Response")):
+        told = [resolved(one) for one in alternatives(schema)]
+        assert [one["title"] for one in told] == [f"SystemOne{kind}", f"Decision{kind}"]
+        assert all(one["additionalProperties"] is False and one["examples"] for one in told)
 
 
 def test_no_field_is_without_a_type() -> None:
@@ -99,8 +115,20 @@ def test_the_examples_are_what_is_taken_and_given() -> None:
     for path, request in {"/v1/judgments": JudgmentRequest, "/v1/chat/completions": ChatRequest}.items():
         for body in examples(request):
             assert client.post(path, json=body).status_code == 200, body
+    for path in ("/v1/systemone", "/v1/decisions"):
+        for body in [*examples(SystemOneRequest), *examples(DecisionRequest)]:
+            assert client.post(path, json={**body, "model": "kt/fake"}).status_code == 200, body
     for body in examples(FeedbackRequest):
         assert client.post("/v1/feedback", json=body).json()["error"]["code"] == "feedback_off", body
-    for model in (JudgmentResponse, FeedbackResponse, ModelList, ChatCompletion, ErrorResponse):
+    answers = (
+        JudgmentResponse,
+        SystemOneResponse,
+        DecisionResponse,
+        FeedbackResponse,
+        ModelList,
+        ChatCompletion,
+        ErrorResponse,
+    )
+    for model in answers:
         for example in examples(model):
             assert model.model_validate(example).model_dump(mode="json") == example
