@@ -27,6 +27,7 @@ from know_thyself.experiment.writing import replace_folder, restore_folder, stor
 from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
 from know_thyself.types import LabelMode, ModelRef, PromptStyle
+from know_thyself.wire import Reliability
 
 CARD, ADAPTER, MODEL = "judge.json", "adapter", "model"
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
@@ -54,6 +55,7 @@ class JudgeCard(BaseModel):
 
     `thresholds` are those of summary.json: from where on questions pass, and what was promised of them. `max_model_len` is the
     longest prompt of its run, answer included: contexts are cut to it. Cards older than the field mean the default of then.
+    `reliability` is how the calibration did on validation; None without one, and in cards older than the field.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +79,7 @@ class JudgeCard(BaseModel):
     max_model_len: int = 1024
     calibration: Calibration | None = None
     thresholds: tuple[dict[str, Any], ...] = ()
+    reliability: Reliability | None = None
     files: dict[str, str] = {}
 
     @property

@@ -48,7 +48,8 @@ def run(settings: argparse.Namespace) -> None:
 
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
         judge = opened.enter_context(BatchingJudge(lambda: warmed(opened.enter_context(LocalJudge(settings.judge)))))
-        server = uvicorn.Server(uvicorn.Config(create_app(judge, policy, keys), log_config=None, access_log=False))
+        app = create_app(judge, policy, keys, loopback_only=not keys.keys)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[address])

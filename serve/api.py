@@ -14,9 +14,9 @@ from serve.deciding import Decider
 from serve.errors import answer_errors
 from serve.judging import Judge
 from serve.metrics import Meter
-from serve.middleware import BodyCap, Observer
+from serve.middleware import BodyCap, LoopbackOnly, Observer, Secured
 from serve.policy import Policy
-from serve.routes import health, judgments, models
+from serve.routes import health, judgments, models, page
 from serve.service import Service
 
 MAX_BODY = 4 * 1024 * 1024
@@ -38,10 +38,11 @@ def decider_of(card: JudgeCard, policy: Policy, keys: Keys) -> Decider:
     return decider
 
 
-def create_app(judge: Judge, policy: Policy, keys: Keys, max_body: int = MAX_BODY) -> FastAPI:
+def create_app(judge: Judge, policy: Policy, keys: Keys, max_body: int = MAX_BODY, *, loopback_only: bool = False) -> FastAPI:
     """The service of `judge` under `policy`, for the holders of `keys`, for everyone where there are none.
 
-    Bodies may have `max_body` bytes. Raises `ConfigError` as `decider_of`.
+    Bodies may have `max_body` bytes; `loopback_only` refuses requests that name another host. Raises
+    `ConfigError` as `decider_of`.
     """
     decider, meter = decider_of(judge.card, policy, keys), Meter()
     # The pages that FastAPI brings load scripts from elsewhere.
@@ -50,9 +51,13 @@ def create_app(judge: Judge, policy: Policy, keys: Keys, max_body: int = MAX_BOD
     )
     app.state.service = Service(judge=judge, decider=decider, meter=meter, created=int(time.time()))
     app.state.keys = keys
-    for router in (judgments.router, models.router, health.health, health.metrics):
+    for router in (judgments.router, models.router, health.health, health.metrics, page.router):
         app.include_router(router)
+    app.mount("/page", page.files)
     answer_errors(app)
     app.add_middleware(BodyCap, limit=max_body)
+    if loopback_only:
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(Secured)
     app.add_middleware(Observer, meter=meter)
     return app

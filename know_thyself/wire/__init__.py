@@ -19,6 +19,7 @@ from know_thyself.wire.judgments import (
     Usage,
 )
 from know_thyself.wire.models import ModelInfo, ModelList
+from know_thyself.wire.reliability import OperatingPoint, Reliability, ReliabilityBin
 
 __all__ = [
     "MAX_CHARACTERS",
@@ -40,6 +41,9 @@ __all__ = [
     "JudgmentResponse",
     "ModelInfo",
     "ModelList",
+    "OperatingPoint",
+    "Reliability",
+    "ReliabilityBin",
     "TextPart",
     "ThresholdSource",
     "Usage",

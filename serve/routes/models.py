@@ -24,5 +24,6 @@ async def list_models(service: Served) -> ModelList:
         event=card.event,
         calibration=service.calibration,
         reachable=[promise.accuracy for promise in promises(card)],
+        reliability=card.reliability,
     )
     return ModelList(data=[info])

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
@@ -77,3 +83,17 @@ def three_verdicts(**changes: Any) -> JudgeCard:
     row = {"target_accuracy": 0.9, "reachable": True, "best_accuracy": 0.9, "threshold": 0.6, "on": "confidence"}
     words = {"label_mode": LabelMode.UNCERTAINTY, "verdict_words": ("yes", "uncertain", "no"), "verdict_tokens": (1, 2, 3)}
     return fake_card(**{**words, "event": "k/n == 1", "thresholds": (row,), **changes})
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The address at which `app` answers over HTTP on this machine, from a thread beside the test."""
+    with socket.create_server(("127.0.0.1", 0)) as address:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [address]})
+        thread.start()  # a call waits in the socket's queue until the server takes it
+        try:
+            yield f"http://127.0.0.1:{address.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -88,7 +88,7 @@ def test_a_judge_is_served_and_closed(judge: Path, monkeypatch: pytest.MonkeyPat
     answers = []
 
     def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
-        client = TestClient(server.config.app)  # type: ignore[arg-type]
+        client = TestClient(server.config.app, base_url="http://localhost:1")  # type: ignore[arg-type]
         answers.append((sockets[0].getsockname(), client.post(ROUTE, json={"input": [SURE, UNSURE]}).json()))
         raise KeyboardInterrupt
 
