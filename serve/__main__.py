@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from know_thyself.compute.environment import prepare_environment
-from know_thyself.errors import ConfigError, KnowThyselfError
+from know_thyself.errors import ConfigError, KnowThyselfError, StoreError
 
 INTERRUPTED = 130
 
@@ -21,7 +22,7 @@ INTERRUPTED = 130
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The settings of the service from its flags."""
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--judge", type=Path, required=True, help="folder of the judge: experiments/NAME/judge")
+    parser.add_argument("--judge", type=Path, help="folder of the judge, experiments/NAME/judge; that of the last experiment")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any but a loopback one takes --keys")
     parser.add_argument("--port", type=int, default=8700, help="port to listen on")
     parser.add_argument("--keys", type=Path, help="TOML or JSON file with the digests and scopes of keys")
@@ -39,7 +40,8 @@ def run(settings: argparse.Namespace) -> None:
     keys = read_keys(settings.keys) if settings.keys else Keys()
     check_host(settings.host, keys)
     policy = read_policy(settings.policy or DEFAULTS)
-    decider_of(read_judge(settings.judge), policy, keys)
+    folder = settings.judge or last_judge(Path(os.environ.get("KT_EXPERIMENTS", "experiments")))
+    decider_of(read_judge(folder), policy, keys)
     with taken(settings.host, settings.port) as address, ExitStack() as opened:
         import uvicorn
 
@@ -47,12 +49,23 @@ def run(settings: argparse.Namespace) -> None:
         from serve.local import BatchingJudge, warmed
 
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
-        judge = opened.enter_context(BatchingJudge(lambda: warmed(opened.enter_context(LocalJudge(settings.judge)))))
+        judge = opened.enter_context(BatchingJudge(lambda: warmed(opened.enter_context(LocalJudge(folder)))))
         app = create_app(judge, policy, keys, loopback_only=not keys.keys)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[address])
+
+
+def last_judge(root: Path) -> Path:
+    """The folder of the judge of the last experiment under `root`. Raises `StoreError` when there is none."""
+    from know_thyself.config import LATEST
+    from know_thyself.experiment import find_experiment
+
+    folder = find_experiment(root.expanduser().absolute(), LATEST).judge
+    if not folder.is_dir():
+        raise StoreError(f"the last experiment, {folder.parent.name}, has no judge yet: run make demo first, or give --judge")
+    return folder
 
 
 def taken(host: str, port: int) -> socket.socket:

@@ -19,7 +19,7 @@ from know_thyself.client import local
 from know_thyself.errors import ConfigError, JudgeError, KnowThyselfError
 from know_thyself.judge import write_judge
 from know_thyself.testing import FakeJudge, fake_card
-from serve.__main__ import parse, run, taken
+from serve.__main__ import last_judge, parse, run, taken
 from tests.serve.apps import ROUTE, SURE, UNSURE
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +158,20 @@ def test_what_is_wrong_is_told_in_one_line(judge: Path, tmp_path: Path) -> None:
         assert f"cannot listen on 127.0.0.1 port {port}" in str(refused("--judge", str(judge), "--port", port))
     shutil.rmtree(judge)
     assert isinstance(refused("--judge", str(judge)), JudgeError)
+
+
+def test_the_judge_of_the_last_experiment_is_served_unless_another_is_given(
+    judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KT_EXPERIMENTS", str(tmp_path))
+    assert "yet: run make demo first" in str(refused())
+    (tmp_path / "latest").write_text("one\n")
+    (judge.parent / "config.json").write_text("{}")
+    assert last_judge(tmp_path) == judge
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert "cannot listen" in str(refused("--port", str(other.getsockname()[1]))), "the judge was found, and comes first"
+    shutil.rmtree(judge)
+    assert "the last experiment, one, has no judge yet: run make demo first, or give --judge" in str(refused())
 
 
 def test_an_address_that_is_taken_answers_nobody_yet() -> None:
