@@ -15,7 +15,7 @@ export DO_NOT_TRACK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo test test-long check clean
+.PHONY: help setup demo serve test test-long check clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,9 @@ setup: $(VENV)/installed  ## make the environment in .venv
 
 demo: setup  ## the main job on the embedded world; no downloads, no GPU
 	@$(BIN)/python -m jobs.judgment --preset world
+
+serve: setup  ## the judgment service on the judge that `make demo` trained, with a page at http://127.0.0.1:8700
+	@$(BIN)/python -m serve
 
 test: setup  ## every test that needs no GPU and no patience
 	@$(BIN)/python -m pytest

@@ -28,6 +28,7 @@ from know_thyself.experiment.writing import replace_folder, restore_folder, stor
 from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
 from know_thyself.types import LabelMode, ModelRef, PromptStyle
+from know_thyself.wire import Reliability
 
 CARD, ADAPTER, MODEL = "judge.json", "adapter", "model"
 KEPT = {".json", ".safetensors", ".jinja", ".txt", ".model"}
@@ -55,7 +56,8 @@ class JudgeCard(BaseModel):
 
     `thresholds` are those of summary.json: from where on questions pass, and what was promised of them. `max_model_len` is the
     longest prompt of its run, answer included: contexts are cut to it. Cards older than the field mean the default of then.
-    `reference` pictures the calibration set, for `know-thyself drift`; older cards have none.
+    `reference` pictures the calibration set, for `know-thyself drift`; `reliability` is how the calibration did on validation.
+    Cards older than these fields have none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,6 +82,7 @@ class JudgeCard(BaseModel):
     calibration: Calibration | None = None
     thresholds: tuple[dict[str, Any], ...] = ()
     reference: Reference | None = None
+    reliability: Reliability | None = None
     files: dict[str, str] = {}
 
     @property

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
 from know_thyself.evaluation.calibration import ConfidenceMap
+from know_thyself.evaluation.reliability import measure_reliability
 from know_thyself.grading import Grader
 from know_thyself.judge import JudgeCard
 from know_thyself.prompts import PROMPT_VERSION, read_verdict
@@ -185,8 +186,9 @@ def _breach(grader: Grader, reply: str, answers: Sequence[str], wanted: set[str 
 def fake_card(**changes: Any) -> JudgeCard:
     """The card of a judge of two verdicts that promises to be right 8 and 9 times in 10, with `changes`.
 
-    Its calibration changes nothing: p_correct is the confidence.
+    Its calibration changes nothing: p_correct is the confidence. It is a little too sure of what it takes for likely.
     """
+    claimed = np.linspace(0.02, 0.98, 193)
     unchanged = ConfidenceMap.of("temperature", [(1.0, 0.0)], "calibration", 300)
     promised = [(0.8, 0.8, 0.7), (0.9, 0.9, 0.85), (0.99, 0.95, 0.92)]
     rows = [
@@ -211,6 +213,7 @@ def fake_card(**changes: Any) -> JudgeCard:
         max_model_len=256,
         calibration=unchanged,
         thresholds=tuple(rows),
+        reliability=measure_reliability(claimed, claimed - 0.1 * claimed**3),
     )
     return card.model_copy(update=changes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from know_thyself.compute.environment import prepare_environment
-from know_thyself.errors import ConfigError, KnowThyselfError
+from know_thyself.errors import ConfigError, KnowThyselfError, StoreError
 
 if TYPE_CHECKING:
     from serve.policy import Policy
@@ -26,7 +27,7 @@ INTERRUPTED = 130
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The settings of the service from its flags."""
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--judge", type=Path, required=True, help="folder of the judge: experiments/NAME/judge")
+    parser.add_argument("--judge", type=Path, help="folder of the judge, experiments/NAME/judge; that of the last experiment")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any but a loopback one takes --keys")
     parser.add_argument("--port", type=int, default=8700, help="port to listen on")
     parser.add_argument("--keys", type=Path, help="TOML or JSON file with the digests and scopes of keys")
@@ -52,7 +53,8 @@ def run(settings: argparse.Namespace) -> None:
     keys = read_keys(settings.keys) if settings.keys else Keys()
     check_host(settings.host, keys)
     policy = read_policy(settings.policy or DEFAULTS)
-    decider_of(read_judge(settings.judge), policy, keys)
+    folder = settings.judge or last_judge(Path(os.environ.get("KT_EXPERIMENTS", "experiments")))
+    decider_of(read_judge(folder), policy, keys)
     gate_policy(policy, settings.answer)
     with taken(settings.host, settings.port) as address, ExitStack() as opened:
         backing = opened.enter_context(backed(settings, policy))
@@ -62,12 +64,13 @@ def run(settings: argparse.Namespace) -> None:
         from serve.local import BatchingJudge, LocalAnswerer, warmed
 
         def start() -> LocalJudge:
-            return warmed(opened.enter_context(LocalJudge(settings.judge, answers=settings.answer)), settings.answer)
+            return warmed(opened.enter_context(LocalJudge(folder, answers=settings.answer)), settings.answer)
 
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
         judge = opened.enter_context(BatchingJudge(start))
-        app = create_app(judge, policy, keys, LocalAnswerer(judge) if settings.answer else None, backing)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        answerer = LocalAnswerer(judge) if settings.answer else None
+        app = create_app(judge, policy, keys, answerer, backing, loopback_only=not keys.keys)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[address])
@@ -89,6 +92,17 @@ def backed(settings: argparse.Namespace, policy: Policy) -> Iterator[Backing]:
     meter = Meter()
     with Journal(settings.journal, policy.journal, meter) if settings.journal else nullcontext() as journal:
         yield Backing(meter=meter, signer=Signer(secret), journal=journal)
+
+
+def last_judge(root: Path) -> Path:
+    """The folder of the judge of the last experiment under `root`. Raises `StoreError` when there is none."""
+    from know_thyself.config import LATEST
+    from know_thyself.experiment import find_experiment
+
+    folder = find_experiment(root.expanduser().absolute(), LATEST).judge
+    if not folder.is_dir():
+        raise StoreError(f"the last experiment, {folder.parent.name}, has no judge yet: run make demo first, or give --judge")
+    return folder
 
 
 def taken(host: str, port: int) -> socket.socket:

@@ -18,9 +18,9 @@ from serve.errors import answer_errors
 from serve.gate import Gate
 from serve.judging import Judge
 from serve.limits import Limiter
-from serve.middleware import BodyCap, Observer
+from serve.middleware import BodyCap, LoopbackOnly, Observer, Secured
 from serve.policy import Policy
-from serve.routes import chat, decisions, feedback, health, judgments, models
+from serve.routes import chat, decisions, feedback, health, judgments, models, page
 from serve.service import Backing, Service
 
 MAX_BODY = 4 * 1024 * 1024
@@ -50,11 +50,12 @@ def create_app(
     backing: Backing | None = None,
     *,
     max_body: int = MAX_BODY,
+    loopback_only: bool = False,
 ) -> FastAPI:
     """The service of `judge` under `policy`, for the holders of `keys`, for everyone where there are none.
 
     `answerer` answers what passes the gate. All stands on `backing`, of its own when none is given. Bodies may have `max_body`
-    bytes. Raises `ConfigError` as `decider_of` and as `Gate.of`.
+    bytes; `loopback_only` refuses requests that name another host. Raises `ConfigError` as `decider_of` and as `Gate.of`.
     """
     decider, behind, gate = decider_of(judge.card, policy, keys), backing or Backing(), Gate.of(policy, answerer)
 
@@ -84,11 +85,15 @@ def create_app(
     )
     app.state.keys = keys
     app.state.gate = gate
-    for routes in (chat, judgments, decisions, feedback, models):
+    for routes in (chat, judgments, decisions, feedback, models, page):
         app.include_router(routes.router)
     for router in (health.health, health.metrics):
         app.include_router(router)
+    app.mount("/page", page.files)
     answer_errors(app)
     app.add_middleware(BodyCap, limit=max_body)
+    if loopback_only:
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(Secured)
     app.add_middleware(Observer, meter=behind.meter)
     return app

@@ -72,15 +72,16 @@ def read_keys(file: Path) -> Keys:
 
 def check_host(host: str, keys: Keys) -> None:
     """Raise `ConfigError` for a `host` that others can reach while there is no key that keeps them out."""
-    if not keys.keys and not _is_loopback(host):
+    if not keys.keys and not is_loopback(host):
         raise ConfigError(f"host {host!r} can be reached from outside, and no keys are set up: give --keys, or use 127.0.0.1")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host`, an address or a name, is reached from this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def guarded(scope: Scope) -> type[APIRoute]:

@@ -32,6 +32,16 @@ TYPES: dict[int, ErrorType] = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+SECURE = {
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""Headers by which browsers run nothing of an answer, show it in no other page, and keep no copy."""
 
 log = logging.getLogger("serve")
 
@@ -71,14 +81,15 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _told(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def answer_to(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that tells `error`, with more `headers` than its own."""
     sent = {**error.headers, **(headers or {})}
     return JSONResponse(ErrorResponse(error=error.error).model_dump(), error.status, sent)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
-    return _told(error)
+    return answer_to(error)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
@@ -86,25 +97,26 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fault = error.errors()[0]
     if fault["type"] == "json_invalid":
-        return _told(ServiceError(400, "invalid_json", f"the body is no JSON ({fault['ctx']['error']}): mend it"))
+        return answer_to(ServiceError(400, "invalid_json", f"the body is no JSON ({fault['ctx']['error']}): mend it"))
     param = ".".join(str(part) for part in fault["loc"][1:] if part not in TAGS)[:LONGEST_PARAM] or "body"
     message = fault["msg"].removeprefix("Value error, ")
-    return _told(ServiceError(422, fault["type"], f"{param}: {message}", param))
+    return answer_to(ServiceError(422, fault["type"], f"{param}: {message}", param))
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = CODES.get(error.status_code, "http_error")
-    return _told(ServiceError(error.status_code, code, str(error.detail)), error.headers)
+    return answer_to(ServiceError(error.status_code, code, str(error.detail)), error.headers)
 
 
 async def _judge_failed(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, BusyError):
         busy = "too many questions wait for the judge: ask again later"
-        return _told(ServiceError(429, "judge_busy", busy, retry_after=error.retry_after))
+        return answer_to(ServiceError(429, "judge_busy", busy, retry_after=error.retry_after))
     log.error("the judge failed: %s", first_line(error))
-    return _told(ServiceError(503, "judge_failed", "the judge failed: ask again later", retry_after=RETRY_AFTER))
+    return answer_to(ServiceError(503, "judge_failed", "the judge failed: ask again later", retry_after=RETRY_AFTER))
 
 
 async def _unexpected(_: Request, __: Exception) -> JSONResponse:
-    return _told(ServiceError(500, "internal_error", "something that should not happen did: please report it"))
+    # This answer is given outside of all middleware.
+    return answer_to(ServiceError(500, "internal_error", "something that should not happen did: please report it"), SECURE)

@@ -1,13 +1,19 @@
-"""Around every route: a cap on bodies, and a line in the access log that holds no text of the request."""
+"""Around every route: whom it is addressed to, a cap on bodies, headers that browsers keep to, and a line in the access log.
+
+Nothing here notes any text of the request.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.auth import is_loopback
+from serve.errors import SECURE, ServiceError, answer_to
 from serve.metrics import Meter
 
 UNMATCHED = "unmatched"
@@ -45,6 +51,51 @@ def _declared(scope: Scope) -> int:
     """How long the body is by its header, 0 when that says nothing; of a number without end, the digits that suffice."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     return int(length[:19]) if length.isdigit() else 0
+
+
+class LoopbackOnly:
+    """Refuses requests that name another host than this machine.
+
+    A page from elsewhere whose name was made to mean 127.0.0.1 (DNS rebinding) would else read what it asks here.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http" and not is_loopback(_named(scope)):
+            refused = ServiceError(400, "invalid_host", "no keys are set up, so only 127.0.0.1, localhost or [::1] is served")
+            await answer_to(refused)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _named(scope: Scope) -> str:
+    """The host that the request names, without its port; empty for none, or more than one."""
+    names = Headers(scope=scope).getlist("host")
+    name = names[0] if len(names) == 1 else ""
+    address, bracket, _ = name.removeprefix("[").partition("]")
+    return address if bracket else name.partition(":")[0]
+
+
+class Secured:
+    """Gives every answer the headers `SECURE`, unless its route has set them itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURE.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, secured)
 
 
 class Observer:

@@ -1,17 +1,26 @@
-"""Chats as tokens: the one place where a chat template is applied, for sampling, training, judging and serving."""
+"""Chats as tokens: the one place where a chat template is applied, for sampling, training, judging and serving.
+
+Only the template writes its marks, the tokens that open and close turns. A mark in what someone said stays text: it is cut
+after its first character, and what is before the cut is tokenised apart from what is after it. All other text is not touched.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from know_thyself.digests import digest_json
 from know_thyself.engine.protocol import Chat
-from know_thyself.engine.template import SYSTEM, USER, Template, fold_system, read_template, variables
+from know_thyself.engine.template import BLOCKS, FINAL_CHANNEL, SYSTEM, USER, Template, fold_system, read_template, variables
 from know_thyself.errors import ConfigError, first_line
 from know_thyself.prompts import Message
+
+SEAMS = "".join(map(chr, range(0xE000, 0xF900)))
+"""Characters without a meaning (for private use), one of which stands at each cut until the chat is rendered."""
 
 
 class ChatTokenizer:
@@ -36,6 +45,7 @@ class ChatTokenizer:
         try:
             source = str(self.tokenizer.get_chat_template())
             self.template: Template = read_template(self._render, source)
+            self._mark = _pattern(self._marks(source))
         except (ConfigError, ValueError) as error:
             raise ConfigError(f"model {folder}: {first_line(error)}") from error
         self.prefill: str = self.template.prefill if prefill is None else prefill
@@ -43,6 +53,10 @@ class ChatTokenizer:
         self.stop_tokens: tuple[int, ...] = self._stop_tokens()
         probe: list[Message] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
         self.digest: str = digest_json({"template": source, "prefill": self.prefill, "tokens": self.encode(probe)})
+
+    def holds_mark(self, text: str) -> bool:
+        """Whether `text` holds what would be a mark of the template if the template wrote it."""
+        return self._mark.search(text) is not None
 
     def text(self, chat: Chat) -> str:
         """`chat` as the model reads it, up to and with the opening of the assistant's turn and the prefill."""
@@ -57,9 +71,28 @@ class ChatTokenizer:
         """Token ids of each of `chats`, in one call of the tokenizer: many at once cost less than one by one."""
         if not chats:
             return []
-        texts = [self.text(chat) for chat in chats]
-        encoded = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        return [self._with_bos(ids) for ids in encoded]
+        parts = [self._parts(chat) for chat in chats]
+        texts = [part for cut in parts for part in cut]
+        encoded = iter(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+        return [self._with_bos([number for ids in islice(encoded, len(cut)) for number in ids]) for cut in parts]
+
+    def _parts(self, chat: Chat) -> list[str]:
+        """`text(chat)`, cut within each mark that someone's turn holds; whole where none does."""
+        said = [turn["content"] for turn in chat]
+        if not any(map(self.holds_mark, said)):
+            return [self.text(chat)]
+        seam = _seam(said)
+        return self.text([{**turn, "content": self._cut(turn["content"], seam)} for turn in chat]).split(seam)
+
+    def _cut(self, text: str, seam: str) -> str:
+        """`text` with a `seam` after the first character of every mark in it."""
+        return self._mark.sub(lambda mark: mark[0] + seam, text)
+
+    def _marks(self, source: str) -> list[str]:
+        """What turns are written with: the special tokens, and others that `source` spells out or that are about thought."""
+        spelt = " ".join([source, FINAL_CHANNEL, *BLOCKS, *BLOCKS.values()])
+        added = self.tokenizer.added_tokens_decoder.values()
+        return [token.content for token in added if token.special or (token.content in spelt and token.content.strip())]
 
     def word_tokens(self, words: Sequence[str]) -> tuple[int, ...]:
         """The token that each word begins with right after the opening of the assistant's turn and the prefill.
@@ -82,7 +115,10 @@ class ChatTokenizer:
         """
         opening = self._opening()
         before = self._ids(opening)
-        after = self._ids(opening + self._lead(before[-1]) + word)
+        seam = _seam([opening, word])
+        spoken = self._cut(word, seam).split(seam)
+        after = self._ids(opening + self._lead(before[-1]) + spoken[0])
+        after += [number for part in spoken[1:] for number in self._plain_ids(part)]
         if after[: len(before)] != before or len(after) == len(before):
             raise ConfigError(
                 f"the tokenizer melts {word!r} into the end of the prompt, {opening[-12:]!r}: use a prefill that ends "
@@ -142,3 +178,17 @@ class ChatTokenizer:
         """The first special token of each of the template's endings of a reply."""
         special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         return [next((i for i in self._plain_ids(ending) if i in special), None) for ending in self.template.endings]
+
+
+def _pattern(marks: Sequence[str]) -> re.Pattern[str]:
+    """Matches the first character of each of `marks`, also where one begins inside another; nothing where there are none."""
+    tails: dict[str, list[str]] = {}
+    for mark in marks:
+        if len(mark) > 1:
+            tails.setdefault(mark[0], []).append(re.escape(mark[1:]))
+    return re.compile("|".join(f"{re.escape(first)}(?={'|'.join(rest)})" for first, rest in tails.items()) or r"(?!)")
+
+
+def _seam(texts: Sequence[str]) -> str:
+    """A character that is in none of `texts`. Raises `ValueError` where each of `SEAMS` is."""
+    return next(seam for seam in SEAMS if not any(seam in text for text in texts))

@@ -100,8 +100,16 @@ class _Fitting:
 
     def fit(self, questions: Sequence[Question]) -> list[Question]:
         """`questions`, each with the longest context that fits."""
-        if not self.chat.tokenizer.is_fast:
-            return [self._bisect(question) for question in questions]
+        searched = {i: self._bisect(question) for i, question in enumerate(questions) if self._has_no_ends(question)}
+        counted = [question for i, question in enumerate(questions) if i not in searched]
+        others = iter(self._fit_by_tokens(counted) if counted else [])
+        return [searched[i] if i in searched else next(others) for i in range(len(questions))]
+
+    def _has_no_ends(self, question: Question) -> bool:
+        """Whether the tokenizer cannot tell where the tokens end that a prompt makes of the context."""
+        return not self.chat.tokenizer.is_fast or self.chat.holds_mark(f"{question.text} {question.context}")
+
+    def _fit_by_tokens(self, questions: Sequence[Question]) -> list[Question]:
         asked = self._tokenised([question.text for question in questions])
         told = self._tokenised([question.context or "" for question in questions])
         fitted = list(questions)

@@ -202,7 +202,7 @@ def find_experiment(root: Path, name: str) -> Experiment:
     if name == LATEST:
         latest = root / LATEST
         if not latest.is_file():
-            raise StoreError(f"there is no experiment in {root} yet: run python -m jobs.judgment --preset world")
+            raise StoreError(f"there is no experiment in {root} yet: run make demo first, or python -m jobs.judgment")
         chosen = latest.read_text().strip()
     path = root / chosen
     if not re.fullmatch(NAME_PATTERN, chosen) or not (path / "config.json").is_file():

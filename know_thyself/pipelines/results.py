@@ -10,6 +10,7 @@ from know_thyself import prompts
 from know_thyself.config import RunConfig
 from know_thyself.evaluation.drift import Reference
 from know_thyself.evaluation.evidence import examples_worth_reading
+from know_thyself.evaluation.reliability import reliability_of
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.experiment import versions, write_whole
 from know_thyself.experiment.epochs import EpochStages, write_index
@@ -111,6 +112,7 @@ def write_best(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> Non
         calibration=best.calibration,
         thresholds=tuple(found["thresholds"]),
         reference=Reference.of(learned.confidence, learned.accuracy),
+        reliability=reliability_of(best.scores[Split.VALIDATION], best.calibration),
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)
     write_card(bench, {**summary(config, [best]), **found})

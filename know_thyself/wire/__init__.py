@@ -46,6 +46,7 @@ from know_thyself.wire.judgments import (
     Usage,
 )
 from know_thyself.wire.models import ModelInfo, ModelList
+from know_thyself.wire.reliability import OperatingPoint, Reliability, ReliabilityBin
 from know_thyself.wire.systemone import (
     NoulAnswer,
     SystemOneChoice,
@@ -93,9 +94,12 @@ __all__ = [
     "ModelInfo",
     "ModelList",
     "NoulAnswer",
+    "OperatingPoint",
     "PredicateAnswer",
     "PredicateQuestion",
     "RefusalAnswer",
+    "Reliability",
+    "ReliabilityBin",
     "ScoreQuestion",
     "SystemOneChoice",
     "SystemOneRequest",

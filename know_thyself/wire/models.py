@@ -8,10 +8,14 @@ from pydantic import ConfigDict
 
 from know_thyself.wire.base import Closed
 from know_thyself.wire.judgments import CalibrationInfo
+from know_thyself.wire.reliability import Reliability
 
 
 class ModelInfo(Closed):
-    """A judge that is served. `reachable` are the accuracies that it can promise as `target_accuracy`."""
+    """A judge that is served. `reachable` are the accuracies that it can promise as `target_accuracy`.
+
+    `reliability` is null of a judge that is not calibrated, and of one trained before its run kept it.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -21,6 +25,7 @@ class ModelInfo(Closed):
     event: str
     calibration: CalibrationInfo | None
     reachable: list[float]
+    reliability: Reliability | None
 
 
 class ModelList(Closed):
@@ -41,6 +46,19 @@ class ModelList(Closed):
                             "event": "k/n >= 0.5",
                             "calibration": {"id": "c1a0b2d3e4f5", "fitted_on": "calibration", "n": 540},
                             "reachable": [0.8, 0.9, 0.95],
+                            "reliability": {
+                                "measured_on": "validation",
+                                "n": 600,
+                                "bins": [
+                                    {"p_correct": 0.1, "accuracy": 0.12, "questions": 300},
+                                    {"p_correct": 0.9, "accuracy": 0.88, "questions": 300},
+                                ],
+                                "curve": [
+                                    {"threshold": 0.0, "coverage": 1.0, "accuracy": 0.5},
+                                    {"threshold": 0.5, "coverage": 0.5, "accuracy": 0.88},
+                                    {"threshold": 1.0, "coverage": 0.0, "accuracy": None},
+                                ],
+                            },
                         }
                     ],
                 }

@@ -24,6 +24,7 @@ async def list_models(service: Served, request: Request) -> ModelList:
         event=card.event,
         calibration=service.calibration,
         reachable=[promise.accuracy for promise in promises(card)],
+        reliability=card.reliability,
     )
     gates = [] if request.app.state.gate is None else [info.model_copy(update={"id": AUTO})]
     return ModelList(data=[info, *gates])

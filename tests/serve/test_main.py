@@ -23,7 +23,7 @@ from know_thyself.judge import write_judge
 from know_thyself.testing import FakeJudge, fake_card
 from know_thyself.types import Finish
 from know_thyself.wire import AUTO
-from serve.__main__ import parse, run, taken
+from serve.__main__ import last_judge, parse, run, taken
 from serve.local import WARM_UP
 from serve.routes import chat
 from tests.serve.apps import ROUTE, SURE, UNSURE
@@ -102,7 +102,7 @@ def test_a_judge_is_served_and_closed(judge: Path, monkeypatch: pytest.MonkeyPat
     answers = []
 
     def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
-        client = TestClient(server.config.app)  # type: ignore[arg-type]
+        client = TestClient(server.config.app, base_url="http://localhost:1")  # type: ignore[arg-type]
         answers.append((sockets[0].getsockname(), client.post(ROUTE, json={"input": [SURE, UNSURE]}).json()))
         raise KeyboardInterrupt
 
@@ -122,7 +122,7 @@ def test_what_passes_is_answered_by_the_model_that_is_judged(judge: Path, monkey
     answers = []
 
     def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
-        client = TestClient(server.config.app)  # type: ignore[arg-type]
+        client = TestClient(server.config.app, "http://127.0.0.1")  # type: ignore[arg-type]
         for text in (SURE, UNSURE):
             body = {"model": AUTO, "messages": [{"role": "user", "content": text}]}
             answers.append(client.post(chat.PATH, json=body).json()["choices"][0]["message"]["content"])
@@ -194,6 +194,20 @@ def test_what_is_wrong_is_told_in_one_line(judge: Path, tmp_path: Path) -> None:
         assert f"cannot listen on 127.0.0.1 port {port}" in str(refused("--judge", str(judge), "--port", port))
     shutil.rmtree(judge)
     assert isinstance(refused("--judge", str(judge)), JudgeError)
+
+
+def test_the_judge_of_the_last_experiment_is_served_unless_another_is_given(
+    judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KT_EXPERIMENTS", str(tmp_path))
+    assert "yet: run make demo first" in str(refused())
+    (tmp_path / "latest").write_text("one\n")
+    (judge.parent / "config.json").write_text("{}")
+    assert last_judge(tmp_path) == judge
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert "cannot listen" in str(refused("--port", str(other.getsockname()[1]))), "the judge was found, and comes first"
+    shutil.rmtree(judge)
+    assert "the last experiment, one, has no judge yet: run make demo first, or give --judge" in str(refused())
 
 
 def test_an_address_that_is_taken_answers_nobody_yet() -> None:

@@ -86,6 +86,14 @@ def test_a_judge_of_before_its_longest_prompt_was_written_down_was_given_the_def
     assert read_judge(judge).max_model_len == 1024
 
 
+def test_a_judge_of_before_its_reliability_was_kept_has_none_and_is_the_same_judge(judge: Path) -> None:
+    kept = read_judge(judge)
+    rewrite(lambda content: content.pop("reliability"))(judge)
+    older = read_judge(judge)
+    assert kept.reliability is not None
+    assert (older.reliability, older.digest) == (None, kept.digest)
+
+
 def test_a_fully_tuned_judge_brings_its_weights(judge: Path, base: Path, trained: Path) -> None:
     written = write_judge(judge, card(base, tuning="full"), trained)
     files = ["chat_template.jinja", "model/config.json", "model/model_model.safetensors", "tokenizer.json"]
