@@ -5,15 +5,15 @@
 
 Every cell runs in one experiment, so that all stand on the same answers, splits and untrained judge; what is done is kept. The
 winner is the cell whose chosen epoch loses least on dev; validation stands beside it, with the paired difference to the first
-cell on the same questions and the untrained model's labels. The last cell is the prototype's recipe: all weights, hard targets,
-a loss on every token, wrong judgments alone.
+cell on the same questions and the untrained model's labels. The last cells are the prototype's recipe, at three rates: all
+weights, hard targets, a loss on every token, wrong judgments alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from know_thyself.types import Split
 
 NAME = "curriculum"
 FULL = "--tuning full --train.learning-rate 3e-4"
+PROTOTYPE = "--train.select wrong --train.target hard --train.loss sequence"
 CELLS = {
     "as the preset": "",
     "wrong only": "--train.select wrong",
@@ -45,7 +46,9 @@ CELLS = {
     "half the rate": "--train.learning-rate 5e-4",
     "twice the rate": "--train.learning-rate 2e-3",
     "all weights": FULL,
-    "the prototype's recipe": f"{FULL} --train.select wrong --train.target hard --train.loss sequence",
+    "the prototype's recipe": f"{FULL} {PROTOTYPE}",
+    "the same at a third of the rate": f"--tuning full --train.learning-rate 1e-4 {PROTOTYPE}",
+    "the same at a tenth": f"--tuning full --train.learning-rate 3e-5 {PROTOTYPE}",
 }
 
 
@@ -103,10 +106,15 @@ def _table(cells: Sequence[Cell]) -> list[str]:
         against = "" if gain is None else f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
         change = validation.get("qa_change")
         lines.append(
-            f"| {cell.name} | {cell.summary['best_epoch']} | {dev['verdict_loss']:.4f} | {dev['auroc']:.4f} "
-            f"| {validation['auroc']:.4f} | {against} | {'0' if change is None else f'{change:+.1%}'} |"
+            f"| {cell.name} | {cell.summary['best_epoch']} | {_shown(dev, 'verdict_loss')} | {_shown(dev, 'auroc')} "
+            f"| {_shown(validation, 'auroc')} | {against} | {'0' if change is None else f'{change:+.1%}'} |"
         )
     return lines
+
+
+def _shown(facts: Mapping[str, Any], key: str) -> str:
+    value = facts[key]
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 if __name__ == "__main__":
