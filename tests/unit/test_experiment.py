@@ -229,7 +229,7 @@ def test_an_experiment_that_is_not_there_is_told_with_those_that_are(name: str, 
 
 
 def test_latest_is_told_when_it_names_nothing_yet_or_leads_astray(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no experiment in .* yet: run python -m jobs"):
+    with pytest.raises(StoreError, match=r"no experiment in .* yet: run make demo first, or python -m jobs"):
         find_experiment(tmp_path, "latest")
     with write_experiment(config(tmp_path)):
         pass

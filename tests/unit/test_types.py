@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from know_thyself.errors import KnowThyselfError, StageError
+from know_thyself.errors import KnowThyselfError, RemoteError, StageError
 from know_thyself.types import (
     Ability,
     AbilityLabel,
@@ -82,9 +82,16 @@ def test_truth_and_claim_are_different_types() -> None:
     assert len(abilities) == len(Verdict)
 
 
+ERRORS: dict[type[KnowThyselfError], tuple[Any, ...]] = {
+    StageError: ("train", "no luck"),
+    RemoteError: ("no such model", "model_not_found", 404, 1.5),
+}
+"""What errors of more than a message are made of."""
+
+
 @pytest.mark.parametrize("kind", KnowThyselfError.__subclasses__())
 def test_errors_cross_process_borders_whole(kind: type[KnowThyselfError]) -> None:
-    error = StageError("train", "no luck") if kind is StageError else kind("value: remedy")
+    error = kind(*ERRORS.get(kind, ("value: remedy",)))
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
     assert str(StageError("train", "no luck")) == "train: no luck"
