@@ -31,6 +31,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class Gain(NamedTuple):
+    """A difference of one statistic, after less before, and its 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
 def blocks(replicates: int, num_rows: int) -> Iterator[int]:
     """Sizes that sum to `replicates`, each small enough for a `[size, num_rows]` array."""
     size = max(1, CELLS_AT_ONCE // max(1, num_rows))
@@ -89,6 +97,24 @@ def bootstrap_interval(
     """
     values = bootstrap_values(lambda weights: {"": statistic(weights)}, group, seed=seed, replicates=replicates)
     return None if values is None else percentile_interval(values[""], level)
+
+
+def paired_gain(
+    before: Statistic, after: Statistic, groups: tuple[NDArray[Any], NDArray[Any]], *, seed: int = 0, replicates: int = 1000
+) -> Gain | None:
+    """`after` less `before`, on questions of these `groups` each, paired: a group is drawn for both or for neither.
+
+    None where either is undefined, or there is no interval.
+    """
+    old, new = (statistic(np.ones((1, len(group))))[0] for statistic, group in zip((before, after), groups, strict=True))
+    cut = len(groups[0])
+    interval = bootstrap_interval(
+        lambda weights: after(weights[:, cut:]) - before(weights[:, :cut]),
+        np.concatenate(groups),
+        seed=seed,
+        replicates=replicates,
+    )
+    return None if interval is None or np.isnan(new - old) else Gain(float(new - old), *interval)
 
 
 def mean_statistic(values: NDArray[np.float64]) -> Statistic:

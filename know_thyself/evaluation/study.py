@@ -7,6 +7,7 @@ from typing import Any
 
 from know_thyself.evaluation.evidence import Examined
 from know_thyself.evaluation.ledger import changes, ledger_facts
+from know_thyself.evaluation.metrics.calibration import brier_gain
 from know_thyself.evaluation.metrics.discrimination import auroc_gain
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
@@ -18,6 +19,7 @@ GATES = (Pool.TAUGHT_HELD_OUT, Pool.JUDGED_NOT_TAUGHT, Pool.NEVER_SEEN)
 """Pools that no judge trained on: what is claimed of a study is claimed of these."""
 PAIRS = {"updated": (V1_BEFORE, V2_AFTER), "stale": (V1_AFTER, V2_AFTER)}
 """Differences worth knowing: what became of judging by the end, and what a judge loses who is not trained anew."""
+GAINS = {"auroc": auroc_gain, "brier": brier_gain}
 
 ByPool = Mapping[Pool, Scores]
 
@@ -31,19 +33,18 @@ def judge_facts(scores: Mapping[str, ByPool], sizes: Mapping[Pool, int], seed: i
 
 
 def paired_facts(scores: Mapping[str, ByPool], seed: int = 0) -> dict[str, Any]:
-    """For each of `PAIRS` and each pool, the AUROC of the second judge less that of the first, with its 95 % interval.
+    """For each of `PAIRS` and each pool, by how much the second judge is better than the first, with 95 % intervals.
 
-    Paired: a group is drawn for both or for neither. `gate` says whether no judge trained on the pool. None where an AUROC is
-    undefined.
+    `auroc` is in AUROC, None where that is undefined, as in a pool of which the model knows all; `brier` is by how much
+    the Brier score is lower. Paired: a group is drawn for both or for neither. `gate` says whether no judge trained on it.
     """
-    return {name: {str(pool): _gain(scores, pair, pool, seed) for pool in Pool} for name, pair in PAIRS.items()}
+    return {name: {str(pool): _gains(scores, pair, pool, seed) for pool in Pool} for name, pair in PAIRS.items()}
 
 
-def _gain(scores: Mapping[str, ByPool], pair: tuple[str, str], pool: Pool, seed: int) -> dict[str, Any]:
+def _gains(scores: Mapping[str, ByPool], pair: tuple[str, str], pool: Pool, seed: int) -> dict[str, Any]:
     first, second = (scores[judge][pool] for judge in pair)
-    gain = auroc_gain(first, second, seed=seed)
-    difference, low, high = gain or (None, None, None)
-    return {"difference": difference, "low": low, "high": high, "gate": pool in GATES}
+    gains = {name: gain(first, second, seed=seed) for name, gain in GAINS.items()}
+    return {"gate": pool in GATES, **{name: gain and gain._asdict() for name, gain in gains.items()}}
 
 
 def ledger_by_pool(

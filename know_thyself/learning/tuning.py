@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from know_thyself.artefacts import ADAPTER_CONFIG
 from know_thyself.learning.lesson import ADAPTER, MODEL, Lesson
 from know_thyself.models import tokenizer_files
 
@@ -60,7 +61,7 @@ class LoraTuning:
         out = folder / ADAPTER
         named = {f"base_model.model.{name}": weight for name, weight in weights.items()}
         self.adapted.save_pretrained(out, state_dict=named, save_embedding_layers=False)
-        _order_lists(out / "adapter_config.json")
+        _settle(out / ADAPTER_CONFIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,13 @@ def _base(lesson: Lesson) -> Any:
     return AutoModelForCausalLM.from_pretrained(lesson.base, dtype=torch.float32, trust_remote_code=lesson.trust_remote_code)
 
 
-def _order_lists(file: Path) -> None:
-    """Rewrite the JSON of `file` with its lists in order: PEFT writes sets, whose order changes from process to process."""
-    content = {
+def _settle(file: Path) -> None:
+    """Rewrite the settings of an adapter so that equal ones are equal bytes, wherever they were learned.
+
+    PEFT writes sets as lists, whose order changes from process to process, and the folder that its base happened to lie in.
+    """
+    settings = {
         name: sorted(value) if isinstance(value, list) else value for name, value in json.loads(file.read_text()).items()
     }
-    file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    settings["base_model_name_or_path"] = None
+    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")

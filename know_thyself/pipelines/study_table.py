@@ -44,13 +44,13 @@ def _ledger(study: Mapping[str, Any]) -> Table:
 
 
 def _caption(study: Mapping[str, Any]) -> str:
-    stale = study["paired"]["stale"][Pool.TAUGHT_HELD_OUT]
-    if stale["difference"] is None:
-        return "v2 against the stale v1 on taught, held out: undefined, as its questions are of one class"
-    return (
-        f"v2 against the stale v1 on taught, held out: {stale['difference']:+.3f} in AUROC, 95 % between {stale['low']:+.3f} "
-        f"and {stale['high']:+.3f} (paired)"
-    )
+    gains = study["paired"]["stale"][Pool.TAUGHT_HELD_OUT]
+    told = [
+        f"{gain['difference']:+.3f} in {name}, 95 % between {gain['low']:+.3f} and {gain['high']:+.3f}"
+        for name, gain in (("AUROC", gains["auroc"]), ("the Brier score", gains["brier"]))
+        if gain is not None
+    ]
+    return f"v2 better than the stale v1 on taught, held out, paired: {'; '.join(told) or 'undefined'}"
 
 
 def _share(value: float | None) -> str:

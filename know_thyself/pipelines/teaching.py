@@ -73,7 +73,6 @@ class Knowledge:
                 "learned": r.learned,
                 "rehearsed": r.rehearsed,
                 "kept": r.kept,
-                "seconds": r.trained.done.seconds,
             }
             for r in self.rounds
         ]

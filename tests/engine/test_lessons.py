@@ -34,6 +34,7 @@ def test_the_adapter_the_clip_and_deepspeeds_own_settings_are_those_asked_for(be
         "lora_alpha": 12,
         "target_modules": ["q_proj"],
     }
+    assert str(bench.base) not in json.dumps(config), "the adapter is another wherever its base lies"
     weights = learned(other)
     assert {name.split(".")[-3] for name in weights} == {"q_proj"}
     assert {min(tensor.shape) for tensor in weights.values()} == {4}

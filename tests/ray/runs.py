@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
+EXAMINED_UP_TO_TEACHING = 3
+"""How often a study of one epoch and one round asks: the untrained judge, the trained one, and what was taught."""
 FAKE = "know_thyself.testing:FakeEngine"
 
 
@@ -132,6 +134,15 @@ class Run:
     def is_teaching(self) -> bool:
         """Whether a worker that teaches knowledge has taken a step."""
         return any("step" in log.read_text() for log in self.path.glob("stages/teach-*/progress.jsonl"))
+
+    def is_judging_anew(self) -> bool:
+        """Whether a study of one epoch and one round has asked its taught model anything beyond the test of that round."""
+        return self.committed("examine") > EXAMINED_UP_TO_TEACHING
+
+    def study(self) -> dict[str, Any]:
+        """What study.json says."""
+        content: dict[str, Any] = json.loads((self.path / "study.json").read_text())
+        return content
 
     def committed(self, stage: str) -> int:
         """How many stages of this name are complete."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +14,6 @@ from tests.ray.runs import Run
 
 FLAGS = ("--data.least", "9", "--train.epochs", "1", "--train.batch-size", "8", "--study.rounds", "1", "--study.passes", "1")
 TRAIN, VALIDATION = 90, 30
-EXAMINED_BEFORE_TEACHING = 2
-"""By the untrained judge, and by that of the only epoch."""
 TEACHING = ("--study.batch-size", "1")
 """So that teaching takes seconds that a kill can fall into."""
 
@@ -31,20 +27,20 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_fake_questions(tmp_path_factory.mktemp("data") / "questions", TRAIN, VALIDATION)
 
 
+@pytest.fixture(scope="module", params=["lora", "full"])
+def tuning(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_world: Path, questions: Path) -> Run:
-    run = a_study(tmp_path_factory.mktemp("undisturbed"), small_world / "model", questions)
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_world: Path, questions: Path, tuning: str) -> Run:
+    run = a_study(tmp_path_factory.mktemp("undisturbed"), small_world / "model", questions, "--tuning", tuning)
     run.finish()
     return run
 
 
-def study_of(run: Run) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run.path / "study.json").read_text())
-    return content
-
-
 def test_the_study_measures_both_judges_on_every_pool(undisturbed: Run) -> None:
-    study = study_of(undisturbed)
+    study = undisturbed.study()
     assert set(study["judges"]) == {V1_BEFORE, V1_AFTER, V2_AFTER}
     assert set(study["ledger"]) == {*Pool, "rehearsed"}
     assert study["ledger"][Pool.NEVER_SEEN]["questions"] == VALIDATION
@@ -55,7 +51,7 @@ def test_the_study_measures_both_judges_on_every_pool(undisturbed: Run) -> None:
 
 def test_each_phase_leaves_its_judge_and_the_last_is_bound_to_the_taught_model(undisturbed: Run) -> None:
     first, last = read_judge(undisturbed.path / "phase1_judgment" / "judge"), read_judge(undisturbed.path / "judge")
-    phases = study_of(undisturbed)["phases"]
+    phases = undisturbed.study()["phases"]
     assert [phase["phase"] for phase in phases] == [1, 2, 3]
     assert last.base == str(undisturbed.path / phases[1]["model"])
     assert first.base_digest != last.base_digest
@@ -66,14 +62,13 @@ def test_each_phase_leaves_its_judge_and_the_last_is_bound_to_the_taught_model(u
 @pytest.mark.slow
 @pytest.mark.timeout(3 * PATIENCE)
 def test_killed_in_every_phase_it_ends_with_the_same_tables(
-    undisturbed: Run, small_world: Path, questions: Path, tmp_path: Path
+    undisturbed: Run, small_world: Path, questions: Path, tuning: str, tmp_path: Path
 ) -> None:
-    run = a_study(tmp_path, small_world / "model", questions)
+    run = a_study(tmp_path, small_world / "model", questions, "--tuning", tuning)
     run.kill_when(lambda: run.rows_committed("examine") >= TRAIN // 2, KT_FAKE_DELAY="0.02")
     run.kill_when(run.is_teaching)
-    tested = EXAMINED_BEFORE_TEACHING + 1
-    run.kill_when(lambda: run.committed("examine") > tested)
+    run.kill_when(run.is_judging_anew)
     assert run.committed("examine") < undisturbed.committed("examine")
     run.finish()
-    assert study_of(run) == study_of(undisturbed)
+    assert run.study() == undisturbed.study()
     assert run.tables() == undisturbed.tables()

@@ -145,6 +145,17 @@ def test_gain_is_paired() -> None:
     assert discrimination.auroc_gain(make_scores([5, 5], [0.1, 0.2]), sharp) is None
 
 
+def test_the_brier_score_tells_judges_apart_where_all_is_known() -> None:
+    """There AUROC is undefined, but one who doubts what the model knows is wrong."""
+    known = [5] * 40
+    sure, doubtful = make_scores(known, [0.95] * 40), make_scores(known, np.linspace(0.2, 0.6, 40).tolist())
+    assert discrimination.auroc_gain(doubtful, sure) is None
+    gain = calibration.brier_gain(doubtful, sure)
+    assert gain is not None
+    assert 0 < gain.low < gain.difference < gain.high
+    assert calibration.brier_gain(sure, sure) == (0, 0, 0)
+
+
 def test_summary_holds_plain_numbers_that_agree_with_their_parts() -> None:
     scores = make_scores([5, 4, 0, 1, 3], [0.9, 0.8, 0.1, 0.7, 0.4])
     summary = summarize(scores, dropped=2)

@@ -9,6 +9,7 @@ import pytest
 
 from know_thyself.config import LabelConfig, RunConfig, StudyConfig, TrainConfig
 from know_thyself.errors import ConfigError
+from know_thyself.evaluation.bootstrap import Gain
 from know_thyself.evaluation.evidence import Examined, scores_of
 from know_thyself.evaluation.ledger import changes, ledger_examples
 from know_thyself.evaluation.report.study import StudyReport, findings, render_study
@@ -55,9 +56,10 @@ CONTENT: dict[str, Any] = {
 
 def test_a_stale_judge_is_worse_than_its_successor() -> None:
     stale = CONTENT["paired"]["stale"][Pool.TAUGHT_HELD_OUT]
-    assert stale["low"] > 0
     updated = CONTENT["paired"]["updated"][Pool.TAUGHT_HELD_OUT]
-    assert updated["low"] < 0.03 < stale["difference"]
+    for measure in ("auroc", "brier"):
+        assert stale[measure]["low"] > 0
+        assert updated[measure]["low"] < 0.03 < stale[measure]["difference"]
     assert {pool for pool, gain in CONTENT["paired"]["stale"].items() if gain["gate"]} == set(GATES)
     assert Pool.JUDGED_TAUGHT not in GATES
 
@@ -69,10 +71,11 @@ def test_every_judge_has_its_numbers_on_every_pool() -> None:
 
 def test_the_finding_is_what_the_interval_carries() -> None:
     assert findings(CONTENT)[0].startswith("A judge must be trained anew when its model learns")
-    shown = {(0.0, -0.1, 0.1): "It is not shown", (-0.2, -0.3, -0.1): "made it worse", (None, None, None): "cannot be said"}
-    for (difference, low, high), told in shown.items():
-        gain = {"difference": difference, "low": low, "high": high, "gate": True}
-        paired = {**CONTENT["paired"], "stale": {**CONTENT["paired"]["stale"], Pool.TAUGHT_HELD_OUT: gain}}
+    shown = {(0.0, -0.1, 0.1): "It is not shown", (-0.2, -0.3, -0.1): "made it worse", None: "cannot be said"}
+    for gain, told in shown.items():
+        brier = gain and Gain(*gain)._asdict()
+        gains = {"auroc": None, "brier": brier, "gate": True}
+        paired = {**CONTENT["paired"], "stale": {**CONTENT["paired"]["stale"], Pool.TAUGHT_HELD_OUT: gains}}
         assert told in findings({**CONTENT, "paired": paired})[0]
 
 
@@ -91,7 +94,7 @@ def test_the_page_is_whole_and_nothing_escapes_from_it() -> None:
 def test_the_tables_show_judges_and_ledger() -> None:
     judges, ledger = study_tables(CONTENT)
     assert (judges.row_count, ledger.row_count) == (3, len(Pool))
-    assert "v2 against the stale v1 on taught, held out: +" in str(judges.caption)
+    assert "v2 better than the stale v1 on taught, held out, paired: +" in str(judges.caption)
 
 
 REFUSED = {

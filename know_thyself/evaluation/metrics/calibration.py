@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from know_thyself.evaluation.bootstrap import Statistics
+from know_thyself.evaluation.bootstrap import Gain, Statistics, mean_statistic, paired_gain
 from know_thyself.evaluation.ceiling import outcome_shares
 from know_thyself.evaluation.metrics.ranking import ratio
-from know_thyself.evaluation.metrics.scores import Column, Floats, mean
+from know_thyself.evaluation.metrics.scores import Column, Floats, Scores, mean
 
 BINS = 10
 CELLS = 500
@@ -87,6 +87,19 @@ def ece_band(
 def brier(forecast: Floats, outcome: Floats) -> float | None:
     """mean[(forecast - k/n)^2] (Brier 1950)."""
     return mean((forecast - outcome) ** 2)
+
+
+def brier_gain(before: Scores, after: Scores, *, seed: int = 0, replicates: int = 1000) -> Gain | None:
+    """How much lower the Brier score is `after`, paired: a group is drawn for both or for neither; None without forecasts.
+
+    Unlike AUROC it is defined where all questions are of one class, and it holds the level of a forecast against it.
+    """
+    if before.forecast is None or after.forecast is None or not len(before) or not len(after):
+        return None
+    old, new = (before.forecast - before.accuracy) ** 2, (after.forecast - after.accuracy) ** 2
+    return paired_gain(
+        mean_statistic(-old), mean_statistic(-new), (before.group, after.group), seed=seed, replicates=replicates
+    )
 
 
 def brier_skill(forecast: Floats, outcome: Floats) -> float | None:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
-from know_thyself.evaluation.bootstrap import Interval, Statistic, Statistics, bootstrap_interval
+from know_thyself.evaluation.bootstrap import Gain, Interval, Statistic, Statistics, bootstrap_interval, paired_gain
 from know_thyself.evaluation.metrics.ranking import Ranking, auroc_of, average_precision_of
 from know_thyself.evaluation.metrics.scores import Column, Floats, Scores
-
-
-class Gain(NamedTuple):
-    """A difference of two AUROCs and its 95 % interval."""
-
-    difference: float
-    low: float
-    high: float
 
 
 def auroc_statistic(confidence: Floats, positive: Column) -> Statistic:
@@ -89,18 +80,10 @@ def auroc_interval(scores: Scores, *, seed: int = 0, replicates: int = 1000) -> 
 
 def auroc_gain(before: Scores, after: Scores, *, seed: int = 0, replicates: int = 1000) -> Gain | None:
     """AUROC `after` less AUROC `before`, paired: a group is drawn for both or for neither. None where either is undefined."""
-    old, new = auroc(before.confidence, before.event), auroc(after.confidence, after.event)
-    if old is None or new is None:
+    if not len(before) or not len(after):
         return None
-    of_old, of_new = (auroc_statistic(scores.confidence, scores.event) for scores in (before, after))
-    cut = len(before)
-    interval = bootstrap_interval(
-        lambda weights: of_new(weights[:, cut:]) - of_old(weights[:, :cut]),
-        np.concatenate([before.group, after.group]),
-        seed=seed,
-        replicates=replicates,
-    )
-    return None if interval is None else Gain(new - old, *interval)
+    old, new = (auroc_statistic(scores.confidence, scores.event) for scores in (before, after))
+    return paired_gain(old, new, (before.group, after.group), seed=seed, replicates=replicates)
 
 
 def roc_curve(confidence: Floats, positive: Column) -> tuple[Floats, Floats] | None:

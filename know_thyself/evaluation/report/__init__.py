@@ -9,7 +9,8 @@ from typing import Any, TypedDict
 
 from markupsafe import Markup
 
-from know_thyself.evaluation.metrics.discrimination import Gain, auroc_gain
+from know_thyself.evaluation.bootstrap import Gain
+from know_thyself.evaluation.metrics.discrimination import auroc_gain
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.report.classes import class_names, confusion_table, distribution
 from know_thyself.evaluation.report.findings import (

@@ -83,8 +83,8 @@ def findings(study: Mapping[str, Any]) -> list[str]:
         f"Wrong answers under the verdict can, on questions never taught: {_rate(never, 'hallucination_before')} of all trials "
         f"before, {_rate(never, 'hallucination_after')} after.",
     ]
-    updated = study["paired"]["updated"][Pool.NEVER_SEEN]
-    if updated["difference"] is not None:
+    updated = study["paired"]["updated"][Pool.NEVER_SEEN]["auroc"]
+    if updated is not None:
         told.append(
             f"On questions never seen, the AUROC of judge v2 after teaching is {updated['difference']:+.3f} beside that of "
             f"judge v1 before (95 % interval {updated['low']:+.3f} to {updated['high']:+.3f})."
@@ -92,10 +92,14 @@ def findings(study: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def _stale_words(gain: Mapping[str, Any]) -> str:
-    if gain["difference"] is None:
-        return "Whether the judge had to be trained anew cannot be said: the taught questions are all of one class."
-    within = f"by {gain['difference']:+.3f} in AUROC (95 % interval {gain['low']:+.3f} to {gain['high']:+.3f})"
+def _stale_words(gains: Mapping[str, Any]) -> str:
+    """The finding: by the Brier score, which is defined also where the model now knows all that it was taught."""
+    gain, ranking = gains["brier"], gains["auroc"]
+    if gain is None:
+        return "Whether the judge had to be trained anew cannot be said: the taught questions have no forecast."
+    within = f"by {gain['difference']:+.3f} in the Brier score (95 % interval {gain['low']:+.3f} to {gain['high']:+.3f})"
+    if ranking is not None:
+        within += f" and {ranking['difference']:+.3f} in AUROC ({ranking['low']:+.3f} to {ranking['high']:+.3f})"
     if gain["low"] > 0:
         return (
             f"A judge must be trained anew when its model learns: on what was taught, v2 is better than the stale v1 {within}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from know_thyself.evaluation.metrics.discrimination import Gain
+from know_thyself.evaluation.bootstrap import Gain
 
 Facts = Mapping[str, Any]
 """The `S` of summary.json: the numbers of one split at one epoch."""

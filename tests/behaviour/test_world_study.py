@@ -1,0 +1,53 @@
+"""The study on the embedded world, real and small: vLLM, DeepSpeed, Ray; whole, and its driver killed in every phase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from know_thyself.engine.protocol import VLLM
+from know_thyself.types import Pool
+from tests.conftest import PATIENCE
+from tests.ray.runs import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
+
+SIZES = ("--data.num-train", "400", "--data.num-validation", "100", "--data.least", "30", "--train.epochs", "1")
+TEACHING = ("--study.rounds", "1", "--study.passes", "10")
+
+
+@pytest.fixture(scope="module", params=["lora", "full"])
+def tuning(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def a_study(root: Path, tuning: str) -> Run:
+    rate = {"lora": "1e-3", "full": "3e-4"}[tuning]
+    flags = ("--preset", "world", "--engine.backend", VLLM, "--study.learning-rate", rate, "--tuning", tuning)
+    return Run(root, Path("world"), Path("world"), *flags, *SIZES, *TEACHING, job="three_phase")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tuning: str) -> Run:
+    run = a_study(tmp_path_factory.mktemp("undisturbed"), tuning)
+    run.finish()
+    return run
+
+
+def test_the_model_learns_what_it_is_taught(undisturbed: Run) -> None:
+    ledger = undisturbed.study()["ledger"]
+    for pool in (Pool.JUDGED_TAUGHT, Pool.TAUGHT_HELD_OUT):
+        assert ledger[pool]["learned"] > ledger[pool]["still_unknown"]
+    assert ledger[Pool.NEVER_SEEN]["learned"] < ledger[Pool.NEVER_SEEN]["still_unknown"]
+
+
+def test_killed_in_every_phase_it_ends_with_the_same_tables(undisturbed: Run, tuning: str, tmp_path: Path) -> None:
+    run = a_study(tmp_path, tuning)
+    run.kill_when(lambda: run.rows_committed("examine") > 0)
+    run.kill_when(run.is_teaching)
+    run.kill_when(run.is_judging_anew)
+    assert run.committed("examine") < undisturbed.committed("examine")
+    run.finish()
+    assert run.study() == undisturbed.study()
+    assert run.tables() == undisturbed.tables()
