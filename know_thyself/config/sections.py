@@ -269,6 +269,11 @@ class StudyConfig(Section):
     """Peak rate of teaching; 1e-4 for an adapter and 1e-5 for all weights when not given."""
     rehearsal: float = Field(default=2.0, ge=0.0)
     """Known facts rehearsed for each one taught, as far as there are so many: the model's own right answers."""
+    doubts: float = Field(default=0.0, ge=0.0)
+    """Facts neither taught nor known that are rehearsed for each one taught, as far as there are any: the model's own replies,
+    of another trial each round, so that it stays unsure of what it goes on not knowing."""
+    emphasis: float = Field(default=1.0, gt=0.0)
+    """How much a taught fact weighs beside a rehearsed one."""
     batch_size: int = Field(default=32, ge=1)
     """Facts per optimiser step over all workers."""
     lora: LoraConfig = LoraConfig()

@@ -1,7 +1,8 @@
 """The second phase of a study: teach the model what it does not know, in rounds, each tested, and keep the best.
 
-Beside each fact taught stand facts that the model knows, in its own words, so that learning costs less of what was there. A
-round is worth what was learned and, on dev questions that are neither taught nor rehearsed, what was kept.
+Beside each fact taught stand facts that are not, in the model's own words: such as it knows, so that learning costs less of
+what was there, and such as it does not, so that it stays unsure of these, which is what a judge can see. A round is worth what
+was learned and, on dev questions that are neither taught nor rehearsed, what was kept.
 """
 
 from __future__ import annotations
@@ -26,17 +27,32 @@ from know_thyself.types import AbilityLabel, ModelRef, Pool, Question, Split
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lessons:
-    """What is taught: facts that the model does not know, and facts it knows; and `guarded`, known ones that are left alone."""
+    """What is taught: facts that the model does not know; and what it answers otherwise, rehearsed in its own words.
+
+    `rehearsed` are facts it knows, `doubted` such as it does not; `guarded` are known ones that are left alone. `replies` are
+    the model's own, one of each trial, by question.
+    """
 
     taught: tuple[Question, ...]
     rehearsed: tuple[Question, ...]
+    doubted: tuple[Question, ...]
     guarded: tuple[Question, ...]
-    rows: tuple[Row, ...]
+    replies: Mapping[str, Sequence[str]]
+    emphasis: float
 
     @property
     def tested(self) -> tuple[Question, ...]:
         """The questions that are asked after each round."""
         return (*self.taught, *self.rehearsed, *self.guarded)
+
+    def rows(self, round_number: int) -> list[Row]:
+        """What a round shows: the accepted answer to each fact taught, the reply of that round's trial to the others."""
+        taught = [_row(question, question.answers[0], self.emphasis) for question in self.taught]
+        return taught + [_row(q, self._reply(q, round_number), 1.0) for q in (*self.rehearsed, *self.doubted)]
+
+    def _reply(self, question: Question, round_number: int) -> str:
+        replies = self.replies[question.id]
+        return replies[(round_number - 1) % len(replies)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +93,13 @@ class Knowledge:
             for r in self.rounds
         ]
         lessons = self.lessons
-        sizes = {"taught": len(lessons.taught), "rehearsed": len(lessons.rehearsed), "guarded": len(lessons.guarded)}
+        parts = {
+            "taught": lessons.taught,
+            "rehearsed": lessons.rehearsed,
+            "doubted": lessons.doubted,
+            "guarded": lessons.guarded,
+        }
+        sizes = {name: len(part) for name, part in parts.items()}
         return {**sizes, "rounds": rounds, "best_round": self.best.number}
 
 
@@ -101,13 +123,23 @@ def plan_lessons(bench: Bench, pools: Pools, collected: Collected) -> Lessons:
             f"the model knows all {len(pools.taught)} facts that could be taught: give questions it cannot answer, or raise "
             f"--study.taught (now {bench.config.study.taught})"
         )
-    learnable = [q for q in (*pools.questions.of(Split.TRAIN), *pools.of[Pool.TAUGHT_HELD_OUT]) if _known(labels, q)]
-    order = np.random.default_rng([bench.config.seed, 4]).permutation(len(learnable))
-    rehearsed = tuple(learnable[i] for i in order[: round(bench.config.study.rehearsal * len(taught))])
-    replies = _first_replies(collected)
-    rows = [_row(q, q.answers[0]) for q in taught] + [_row(q, replies[q.id]) for q in rehearsed]
-    guarded = tuple(q for q in pools.of[Pool.JUDGED_NOT_TAUGHT] if _known(labels, q))
-    return Lessons(taught=taught, rehearsed=rehearsed, guarded=guarded, rows=tuple(rows))
+    is_taught, study = {question.id for question in taught}, bench.config.study
+    others = [q for q in (*pools.questions.of(Split.TRAIN), *pools.of[Pool.TAUGHT_HELD_OUT]) if q.id not in is_taught]
+    replies = _replies(collected)
+    drawn = _drawn([q for q in others if q.id in labels and replies[q.id]], bench.config.seed)
+    known, unknown = ([q for q in drawn if _known(labels, q) is wanted] for wanted in (True, False))
+    return Lessons(
+        taught=taught,
+        rehearsed=tuple(known[: round(study.rehearsal * len(taught))]),
+        doubted=tuple(unknown[: round(study.doubts * len(taught))]),
+        guarded=tuple(q for q in pools.of[Pool.JUDGED_NOT_TAUGHT] if _known(labels, q)),
+        replies=replies,
+        emphasis=study.emphasis,
+    )
+
+
+def _drawn(questions: Sequence[Question], seed: int) -> list[Question]:
+    return [questions[i] for i in np.random.default_rng([seed, 4]).permutation(len(questions))]
 
 
 def _known(labels: Mapping[str, AbilityLabel], question: Question) -> bool:
@@ -115,16 +147,16 @@ def _known(labels: Mapping[str, AbilityLabel], question: Question) -> bool:
     return found is not None and found.all_correct
 
 
-def _first_replies(collected: Collected) -> dict[str, str]:
-    """What the model said in the first trial, by question: of a known fact, its own right answer."""
+def _replies(collected: Collected) -> dict[str, list[str]]:
+    """What the model said in each trial, by question: of a known fact, its own right answers."""
     if collected.sampled is None:
         return {}
     table = collected.sampled.folder.read().select(["id", "trials"])
-    return {row["id"]: row["trials"][0]["text"].strip() for row in table.to_pylist() if row["trials"]}
+    return {row["id"]: [trial["text"].strip() for trial in row["trials"] or ()] for row in table.to_pylist()}
 
 
-def _row(question: Question, reply: str) -> Row:
-    return {**question.to_row(), "reply": reply, "weight": 1.0}
+def _row(question: Question, reply: str, weight: float) -> Row:
+    return {**question.to_row(), "reply": reply, "weight": weight}
 
 
 def teach(bench: Bench, lessons: Lessons, config: TrainConfig) -> Knowledge:
@@ -149,8 +181,8 @@ def _stalled(rounds: Sequence[Round], patience: int) -> bool:
 
 def _next_round(bench: Bench, lessons: Lessons, config: TrainConfig, tested: Result, rounds: Sequence[Round]) -> Round:
     number = len(rounds) + 1
-    title = f"round {number}: teaching {len(lessons.taught)} facts, rehearsing {len(lessons.rehearsed)}"
-    trained = bench.teach(title, config, number, lessons.rows, rounds[-1].trained if rounds else None)
+    title = f"round {number}: teaching {len(lessons.taught)} facts, rehearsing {len(lessons.rehearsed) + len(lessons.doubted)}"
+    trained = bench.teach(title, config, number, lessons.rows(number), rounds[-1].trained if rounds else None)
     answered = bench.examine(f"round {number}: testing", tested, answerer=bench.learned(trained), judge=None)
     labels = abilities(bench, bench.grade(tested, answered))
     return Round(
