@@ -21,7 +21,9 @@ INTERRUPTED = 130
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The settings of the service from its flags."""
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--judge", type=Path, required=True, help="folder of the judge: experiments/NAME/judge")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--judge", type=Path, help="folder of the judge: experiments/NAME/judge")
+    source.add_argument("--registry", type=Path, help="folder of judges by name, whose file `prod` names the one that serves")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any but a loopback one takes --keys")
     parser.add_argument("--port", type=int, default=8700, help="port to listen on")
     parser.add_argument("--keys", type=Path, help="TOML or JSON file with the digests and scopes of keys")
@@ -32,23 +34,30 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def run(settings: argparse.Namespace) -> None:
     """Check everything that can be wrong, start the judge, and serve until stopped. Raises `KnowThyselfError`."""
     from know_thyself.judge import read_judge
-    from serve.api import create_app, decider_of
+    from serve.api import check_alone, create_app, decider_of
     from serve.auth import Keys, check_host, read_keys
     from serve.policy import DEFAULTS, read_policy
+    from serve.registry import Registry, Successors
+    from serve.service import Others
 
     keys = read_keys(settings.keys) if settings.keys else Keys()
     check_host(settings.host, keys)
     policy = read_policy(settings.policy or DEFAULTS)
-    decider_of(read_judge(settings.judge), policy, keys)
+    check_alone(policy)
+    registry = Registry(settings.registry) if settings.registry else None
+    folder = registry.judge(registry.appointed.name) if registry else settings.judge
+    decider_of(read_judge(folder), policy, keys)
     with taken(settings.host, settings.port) as address, ExitStack() as opened:
         import uvicorn
 
         from know_thyself.client.local import LocalJudge
-        from serve.local import BatchingJudge, warmed
+        from serve.local import batching, succeeding, warmed
 
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
-        judge = opened.enter_context(BatchingJudge(lambda: warmed(opened.enter_context(LocalJudge(settings.judge)))))
-        server = uvicorn.Server(uvicorn.Config(create_app(judge, policy, keys), log_config=None, access_log=False))
+        judge = opened.enter_context(batching(lambda: warmed(opened.enter_context(LocalJudge(folder)))))
+        others = Others(successors=Successors(registry, succeeding(judge)) if registry else None)
+        app = create_app(judge, policy, keys, others=others)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[address])

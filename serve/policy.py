@@ -10,18 +10,32 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from know_thyself.errors import ConfigError
-from know_thyself.wire import Bar, Closed
+from know_thyself.wire import Bar, Closed, Share
 
 DEFAULTS = Path(__file__).with_name("policy.toml")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What may name a judge or a key."""
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+class Canary(Closed):
+    """A judge of the registry that answers a `share` of the requests."""
+
+    judge: str = Field(pattern=NAME)
+    share: Share
+
+
 class Policy(Closed):
-    """The bar of every route, the default for those without one, and what becomes of a question `below` it."""
+    """The bar of every route, the default for those without one, and what becomes of a question `below` it.
+
+    `canary` and `shadow` are judges of the registry beside the one that serves.
+    """
 
     below: Literal["escalate", "abstain"] = "escalate"
     default: Bar
     routes: dict[str, Bar] = Field(default_factory=dict)
+    canary: Canary | None = None
+    shadow: str | None = Field(None, pattern=NAME)
 
     @model_validator(mode="after")
     def _bars_are_set(self) -> Self:

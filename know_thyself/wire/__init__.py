@@ -6,7 +6,8 @@ does not end with a user's turn) is told in its place among the answers; what is
 
 from __future__ import annotations
 
-from know_thyself.wire.base import Bar, Closed, Error, ErrorResponse, ErrorType, Health
+from know_thyself.wire.admin import AppointedJudge, Appointment
+from know_thyself.wire.base import Bar, Closed, Error, ErrorResponse, ErrorType, Health, Share
 from know_thyself.wire.inputs import MAX_CHARACTERS, MAX_INPUTS, ChatMessage, Input, Item, TextPart
 from know_thyself.wire.judgments import (
     CalibrationInfo,
@@ -23,6 +24,8 @@ from know_thyself.wire.models import ModelInfo, ModelList
 __all__ = [
     "MAX_CHARACTERS",
     "MAX_INPUTS",
+    "AppointedJudge",
+    "Appointment",
     "Bar",
     "CalibrationInfo",
     "ChatMessage",
@@ -40,6 +43,7 @@ __all__ = [
     "JudgmentResponse",
     "ModelInfo",
     "ModelList",
+    "Share",
     "TextPart",
     "ThresholdSource",
     "Usage",

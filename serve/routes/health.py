@@ -36,4 +36,4 @@ async def ready(service: Served) -> Health:
 @metrics.get("/metrics", response_class=Response, responses={**TEXT, **documented(401, 403, 500)})
 async def counted(service: Served) -> Response:
     """Return all counters in the text format of Prometheus."""
-    return Response(service.meter.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(service.meter.text(service.judge.waiting), media_type=CONTENT_TYPE_LATEST)

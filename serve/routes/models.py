@@ -8,16 +8,20 @@ from know_thyself.wire import ModelInfo, ModelList
 from serve.auth import BEARER, Scope, guarded
 from serve.deciding import promises
 from serve.errors import documented
-from serve.service import Served
+from serve.service import AllServed, Service
 
 router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEARER)], tags=["models"])
 
 
 @router.get("/v1/models", responses=documented(401, 403, 500))
-async def list_models(service: Served) -> ModelList:
-    """List the judges that are served."""
+async def list_models(serving: AllServed) -> ModelList:
+    """List the judges that are served: the one that answers, and the canary where there is one."""
+    return ModelList(data=[_info(service) for service in (serving.prod, serving.canary) if service])
+
+
+def _info(service: Service) -> ModelInfo:
     card = service.judge.card
-    info = ModelInfo(
+    return ModelInfo(
         id=service.model,
         created=service.created,
         judge_digest=service.judge_digest,
@@ -25,4 +29,3 @@ async def list_models(service: Served) -> ModelList:
         calibration=service.calibration,
         reachable=[promise.accuracy for promise in promises(card)],
     )
-    return ModelList(data=[info])

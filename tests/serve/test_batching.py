@@ -14,9 +14,11 @@ from know_thyself.asking import Asked, Opinion
 from know_thyself.errors import EngineError, JudgeError
 from know_thyself.judge import JudgeCard
 from know_thyself.testing import FakeJudge, fake_card, fake_confidence
+from serve import batching as queueing
 from serve import local
+from serve.batching import Said
 from serve.judging import BusyError
-from serve.local import BatchingJudge, Said
+from serve.local import BatchingJudge, batching
 
 
 class Gated:
@@ -44,7 +46,7 @@ def questions(*texts: str) -> list[Asked]:
     return [Asked(text=text) for text in texts]
 
 
-def run(scene: Callable[[BatchingJudge, Gated], Awaitable[None]], **settings: Any) -> Gated:
+def run(scene: Callable[[BatchingJudge[Gated], Gated], Awaitable[None]], **settings: Any) -> Gated:
     """The judge after `scene` was played with it."""
     gated: list[Gated] = []
 
@@ -52,18 +54,18 @@ def run(scene: Callable[[BatchingJudge, Gated], Awaitable[None]], **settings: An
         gated.append(Gated())
         return gated[0]
 
-    async def play(judge: BatchingJudge) -> None:
+    async def play(judge: BatchingJudge[Gated]) -> None:
         try:
             await scene(judge, gated[0])
         finally:
             gated[0].gate.set()
 
-    with BatchingJudge(start, **settings) as judge:
+    with batching(start, **settings) as judge:
         asyncio.run(play(judge))
     return gated[0]
 
 
-async def busy(judge: BatchingJudge, gated: Gated, *waiting: Sequence[str]) -> list[asyncio.Task[Said]]:
+async def busy(judge: BatchingJudge[Gated], gated: Gated, *waiting: Sequence[str]) -> list[asyncio.Task[Said]]:
     """Calls of which the first is being judged, and those of `waiting` wait."""
     calls = [asyncio.create_task(judge.judge(questions("first")))]
     assert await asyncio.to_thread(gated.entered.wait, 10)
@@ -77,7 +79,7 @@ def said(opinions: Said) -> list[tuple[str, float]]:
 
 
 def test_what_waits_is_judged_together_and_everyone_gets_their_own() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         calls = await busy(judge, gated, ["a"], ["b", "c"], ["d"])
         gated.gate.set()
         for call, texts in zip(calls, (["first"], ["a"], ["b", "c"], ["d"]), strict=True):
@@ -92,7 +94,7 @@ def test_what_waits_is_judged_together_and_everyone_gets_their_own() -> None:
 
 
 def test_a_batch_holds_whole_requests_up_to_its_size_or_one_that_is_larger() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         calls = await busy(judge, gated, ["a"], ["b", "c"], ["d", "e", "f", "g"], ["h"])
         gated.gate.set()
         await asyncio.gather(*calls)
@@ -101,11 +103,11 @@ def test_a_batch_holds_whole_requests_up_to_its_size_or_one_that_is_larger() -> 
 
 
 def test_a_full_queue_says_when_to_come_back_and_those_who_wait_lose_nothing() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         calls = await busy(judge, gated, ["a", "b"], ["c"])
         with pytest.raises(BusyError) as caught:
             await judge.judge(questions("d"))
-        assert caught.value.retry_after == local.RETRY_AFTER
+        assert caught.value.retry_after == queueing.RETRY_AFTER
         gated.gate.set()
         assert [len(await call) for call in calls] == [1, 2, 1]
         assert len(await judge.judge(questions("d"))) == 1
@@ -114,7 +116,7 @@ def test_a_full_queue_says_when_to_come_back_and_those_who_wait_lose_nothing() -
 
 
 def test_a_request_longer_than_the_queue_is_judged_when_nobody_waits() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         gated.gate.set()
         assert len(await judge.judge(questions("a", "b", "c"))) == 3
 
@@ -122,7 +124,7 @@ def test_a_request_longer_than_the_queue_is_judged_when_nobody_waits() -> None:
 
 
 def test_who_leaves_is_not_judged_and_keeps_nobody_from_their_own() -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         first, gone, stays = await busy(judge, gated, ["gone"], ["stays"])
         first.cancel()
         gone.cancel()
@@ -141,7 +143,7 @@ def test_who_leaves_is_not_judged_and_keeps_nobody_from_their_own() -> None:
     ids=["engine", "unforeseen"],
 )
 def test_a_judge_that_fails_is_told_to_all_who_wait_and_asked_again_by_the_next(failure: Exception, fault: str) -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         assert judge.fault is None
         gated.failures.append(failure)
         gated.gate.set()
@@ -155,7 +157,7 @@ def test_a_judge_that_fails_is_told_to_all_who_wait_and_asked_again_by_the_next(
 
 
 def test_a_judge_that_says_too_little_gives_nobody_what_is_not_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         calls = await busy(judge, gated, ["a"], ["b"])
         monkeypatch.setattr(FakeJudge, "judge_each", lambda self, asked: [self._opinion(one) for one in asked[1:]])
         gated.gate.set()
@@ -167,7 +169,7 @@ def test_a_judge_that_says_too_little_gives_nobody_what_is_not_theirs(monkeypatc
 
 
 def test_a_judge_that_failed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scene(judge: BatchingJudge, gated: Gated) -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         gated.failures.append(EngineError("out of memory"))
         gated.gate.set()
         with pytest.raises(EngineError):
@@ -183,6 +185,6 @@ def test_a_judge_that_cannot_start_is_told_and_leaves_no_thread() -> None:
     def start() -> Gated:
         raise JudgeError("no judge here")
 
-    with pytest.raises(JudgeError, match="no judge here"):
-        BatchingJudge(start)
+    with pytest.raises(JudgeError, match="no judge here"), batching(start):
+        pass
     assert [thread for thread in threading.enumerate() if thread.name.startswith("judge")] == []

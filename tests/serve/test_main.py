@@ -58,7 +58,7 @@ class Opened(FakeJudge):
 
     closed = 0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, beside: Opened | None = None) -> None:
         super().__init__(fake_card(experiment=folder.parent.name))
 
     def __enter__(self) -> Opened:
@@ -102,6 +102,36 @@ def test_a_judge_is_served_and_closed(judge: Path, monkeypatch: pytest.MonkeyPat
     assert [said["decision"] for said in answer["data"]] == ["answer", "escalate"]
     assert Opened.closed == 1
     assert f"judging on http://127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def test_the_judge_that_a_registry_names_is_served(judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+
+    def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        client = TestClient(server.config.app)  # type: ignore[arg-type]
+        answers.extend(client.post("/v1/admin/judges/prod", json={"judge": name}).json() for name in ("new", "gone"))
+        answers.append(client.post(ROUTE, json={"input": SURE}).json()["model"])
+
+    monkeypatch.setattr(local, "LocalJudge", Opened)
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    registry = judge.parents[1] / "registry"
+    for name in ("old", "new"):
+        shutil.copytree(judge, registry / name)
+    assert "is no name of a judge" in str(refused("--registry", str(registry)))
+    (registry / "prod").write_text("gone\n")
+    assert "there is no judge gone" in str(refused("--registry", str(registry)))
+    (registry / "prod").write_text("old\n")
+    run(parse(["--registry", str(registry), "--port", "0"]))
+    appointed, missing, model = answers
+    assert (appointed["judge"], missing["error"]["code"], model) == ("new", "judge_not_found", "kt/registry")
+    assert (registry / "prod").read_text() == "new\n"
+
+
+def test_one_judge_comes_from_one_place(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--judge", "a", "--registry", "b"]):
+        with pytest.raises(SystemExit):
+            parse(arguments)
+    assert "not allowed with argument --judge" in capsys.readouterr().err
 
 
 def answered(process: subprocess.Popen[str], url: str) -> httpx2.Response:
@@ -149,6 +179,9 @@ def test_what_is_wrong_is_told_in_one_line(judge: Path, tmp_path: Path) -> None:
     eager = tmp_path / "eager.toml"
     eager.write_text("[default]\ntarget_accuracy = 0.99\n")
     assert "no keys are set up" in str(refused("--judge", str(judge), "--host", "0.0.0.0"))
+    crowded = tmp_path / "crowded.toml"
+    crowded.write_text('shadow = "new"\n[default]\nthreshold = 0.5\n')
+    assert "a shadow: not on CPU" in str(refused("--judge", str(judge), "--policy", str(crowded)))
     assert "not reachable with this judge" in str(refused("--judge", str(judge), "--policy", str(eager)))
     assert "holds no judge.json" in str(refused("--judge", str(tmp_path)))
     assert "cannot be read" in str(refused("--judge", str(judge), "--keys", str(tmp_path / "none.toml")))

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from know_thyself.wire import ErrorResponse, JudgmentRequest, JudgmentResponse, ModelList
+from know_thyself.errors import JudgeError
+from know_thyself.wire import AppointedJudge, Appointment, ErrorResponse, JudgmentRequest, JudgmentResponse, ModelList
+from serve.judging import Judge
+from serve.registry import Registry, Successors
+from serve.service import Others
 from tests.serve.apps import served
 
-DOCUMENT = served().get("/openapi.json").json()
+
+async def nobody(folder: Path) -> Judge:
+    """In the place of what makes a judge ready."""
+    raise JudgeError("no judge here")
+
+
+APP = served(others=Others(successors=Successors(Registry(Path("none")), nobody)))
+"""A service with every route that there is."""
+DOCUMENT = APP.get("/openapi.json").json()
 OPERATIONS = {f"{method} {path}": said for path, methods in DOCUMENT["paths"].items() for method, said in methods.items()}
 
 
@@ -31,10 +44,17 @@ def schemas(said: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_the_document_has_every_route_of_the_app() -> None:
-    app = served().app
+    app = APP.app
     routes = {route.path for route in app.routes if isinstance(route, Route | APIRoute)}  # type: ignore[attr-defined]
     assert routes - {"/openapi.json"} <= set(DOCUMENT["paths"])
-    assert set(DOCUMENT["paths"]) == {"/v1/judgments", "/v1/models", "/metrics", "/health/live", "/health/ready"}
+    assert set(DOCUMENT["paths"]) == {
+        "/v1/judgments",
+        "/v1/models",
+        "/v1/admin/judges/prod",
+        "/metrics",
+        "/health/live",
+        "/health/ready",
+    }
 
 
 @pytest.mark.parametrize("said", OPERATIONS.values(), ids=OPERATIONS)
@@ -80,6 +100,6 @@ def test_the_examples_are_what_is_taken_and_given() -> None:
     client = served()
     for body in examples(JudgmentRequest):
         assert client.post("/v1/judgments", json=body).status_code == 200, body
-    for model in (JudgmentResponse, ModelList, ErrorResponse):
+    for model in (AppointedJudge, Appointment, JudgmentResponse, ModelList, ErrorResponse):
         for example in examples(model):
             assert model.model_validate(example).model_dump(mode="json") == example
