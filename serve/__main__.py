@@ -33,30 +33,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def run(settings: argparse.Namespace) -> None:
     """Check everything that can be wrong, start the judge, and serve until stopped. Raises `KnowThyselfError`."""
-    from know_thyself.judge import read_judge
-    from serve.api import check_alone, create_app, decider_of
-    from serve.auth import Keys, check_host, read_keys
-    from serve.policy import DEFAULTS, read_policy
-    from serve.registry import Registry, Successors
+    from serve.api import check_alone, create_app
+    from serve.auth import check_host
     from serve.service import Others
+    from serve.startup import Sources, read_plan, started
 
-    keys = read_keys(settings.keys) if settings.keys else Keys()
-    check_host(settings.host, keys)
-    policy = read_policy(settings.policy or DEFAULTS)
-    check_alone(policy)
-    registry = Registry(settings.registry) if settings.registry else None
-    folder = registry.judge(registry.appointed.name) if registry else settings.judge
-    decider_of(read_judge(folder), policy, keys)
+    sources = Sources(judge=settings.judge, registry=settings.registry, keys=settings.keys, policy=settings.policy)
+    plan = read_plan(sources)
+    check_host(settings.host, plan.keys)
+    check_alone(plan.policy)
     with taken(settings.host, settings.port) as address, ExitStack() as opened:
         import uvicorn
 
-        from know_thyself.client.local import LocalJudge
-        from serve.local import batching, succeeding, warmed
-
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
-        judge = opened.enter_context(batching(lambda: warmed(opened.enter_context(LocalJudge(folder)))))
-        others = Others(successors=Successors(registry, succeeding(judge)) if registry else None)
-        app = create_app(judge, policy, keys, others=others)
+        judge = opened.enter_context(started(plan.folder))
+        app = create_app(judge, plan.policy, plan.keys, others=Others(successors=plan.successors(judge)))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):

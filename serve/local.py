@@ -11,16 +11,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from know_thyself.asking import Asked
 from know_thyself.errors import EngineError
 from know_thyself.judge import JudgeCard
 from serve.batching import BATCH, QUEUE, EngineThread, Said, SyncJudge
-from serve.registry import Load
-
-if TYPE_CHECKING:
-    from know_thyself.client.local import LocalJudge
 
 RECOVERY = 10.0
 """Seconds without readiness after a failure: gateways look elsewhere for a while, and then try again."""
@@ -88,13 +84,6 @@ def batching(start: Callable[[], Underlying], *, batch: int = BATCH, queue: int 
         yield BatchingJudge(engine.start(start), engine)
     finally:
         engine.end()
-
-
-def succeeding(first: BatchingJudge[LocalJudge]) -> Load:
-    """How the judge of a folder is made ready to follow `first`: verified, prepared, and asked once, on the same engine."""
-    from know_thyself.client.local import LocalJudge
-
-    return lambda folder: first.successor(lambda beside: LocalJudge(folder, beside=beside))
 
 
 def warmed(judge: Underlying) -> Underlying:

@@ -25,12 +25,10 @@ from know_thyself.models import resolve_model
 from know_thyself.testing import FakeEngine
 from know_thyself.types import LabelMode, PromptStyle
 from serve.api import create_app
-from serve.auth import Keys
-from serve.local import batching, succeeding, warmed
-from serve.policy import read_policy
-from serve.registry import Registry, Successors
+from serve.registry import Registry
 from serve.routes.admin import PATH
 from serve.service import Others
+from serve.startup import Sources, read_plan, started
 
 BASE = Path(resolve_model("world", None).name)
 WORDS = ["yes", "no"]
@@ -147,9 +145,10 @@ def test_a_judge_that_is_not_sound_never_serves(
     monkeypatch.setattr(local, "load_engine_factory", lambda _: Blind)
     one = registry.judge("one")
     write(one.parent / "bad", how)
-    with batching(lambda: warmed(LocalJudge(one))) as first:
-        others = Others(successors=Successors(registry, succeeding(first)))
-        with TestClient(create_app(first, read_policy(), Keys(), others=others)) as client:
+    plan = read_plan(Sources(registry=one.parent))
+    with started(plan.folder) as first:
+        others = Others(successors=plan.successors(first))
+        with TestClient(create_app(first, plan.policy, plan.keys, others=others)) as client:
             refused = client.post(PATH, json={"judge": "bad"})
             assert refused.status_code == 409, refused.text
             assert fault in refused.json()["error"]["message"]
@@ -170,9 +169,10 @@ def test_a_sound_judge_takes_over_on_the_same_engine(registry: Registry, monkeyp
     monkeypatch.setattr(local, "load_engine_factory", lambda _: start)
     one = registry.judge("one")
     write_judge(one.parent / "two", card(), trained(one.parent.parent / "trained", lambda weights: None))
-    with batching(lambda: warmed(LocalJudge(one))) as first:
-        others = Others(successors=Successors(registry, succeeding(first)))
-        with TestClient(create_app(first, read_policy(), Keys(), others=others)) as client:
+    plan = read_plan(Sources(registry=one.parent))
+    with started(plan.folder) as first:
+        others = Others(successors=plan.successors(first))
+        with TestClient(create_app(first, plan.policy, plan.keys, others=others)) as client:
             assert client.post(PATH, json={"judge": "two"}).status_code == 200
             answer = client.post("/v1/judgments", json={"input": "Where was Sisun Nosix born?"}).json()
     assert answer["judge_digest"] == read_judge(registry.judge("two")).digest[:12] != read_judge(one).digest[:12]

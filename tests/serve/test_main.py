@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -16,6 +17,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from know_thyself.client import local
+from know_thyself.config import EngineConfig
 from know_thyself.errors import ConfigError, JudgeError, KnowThyselfError
 from know_thyself.judge import write_judge
 from know_thyself.testing import FakeJudge, fake_card
@@ -40,7 +42,7 @@ from pathlib import Path
 from know_thyself.testing import FakeJudge
 
 class LocalJudge(FakeJudge):
-    def __init__(self, folder):
+    def __init__(self, folder, engine):
         super().__init__()
     def __enter__(self):
         return self
@@ -58,7 +60,7 @@ class Opened(FakeJudge):
 
     closed = 0
 
-    def __init__(self, folder: Path, beside: Opened | None = None) -> None:
+    def __init__(self, folder: Path, engine: EngineConfig | None = None, beside: Opened | None = None) -> None:
         super().__init__(fake_card(experiment=folder.parent.name))
 
     def __enter__(self) -> Opened:
@@ -105,7 +107,7 @@ def test_a_judge_is_served_and_closed(judge: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_judge_that_a_registry_names_is_served(judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = []
+    answers: list[Any] = []
 
     def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
         client = TestClient(server.config.app)  # type: ignore[arg-type]
