@@ -28,6 +28,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8700, help="port to listen on")
     parser.add_argument("--keys", type=Path, help="TOML or JSON file with the digests and scopes of keys")
     parser.add_argument("--policy", type=Path, help="TOML or JSON file of thresholds; serve/policy.toml when not given")
+    parser.add_argument("--otel", action="store_true", help="trace requests by OpenTelemetry, to OTEL_EXPORTER_OTLP_ENDPOINT")
     return parser.parse_args(arguments)
 
 
@@ -48,6 +49,10 @@ def run(settings: argparse.Namespace) -> None:
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
         judge = opened.enter_context(started(plan.folder))
         app = create_app(judge, plan.policy, plan.keys, others=Others(successors=plan.successors(judge)))
+        if settings.otel:
+            from serve.tracing import Traced, exporting
+
+            app.add_middleware(Traced, provider=exporting())
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):

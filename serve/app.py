@@ -26,6 +26,7 @@ from serve.auth import check_host
 from serve.beside import Handle, JudgeReplica, remote_judge
 from serve.service import Others
 from serve.startup import Plan, Sources, read_plan, started
+from serve.tracing import Traced, exporting
 
 OPTIONS: dict[str, Any] = {
     "max_ongoing_requests": 256,  # they wait in the replica's own queue, where batches form
@@ -40,7 +41,8 @@ OPTIONS: dict[str, Any] = {
 class Arguments(Closed):
     """What `serve run serve.app:build NAME=VALUE` takes: `judge` or `registry`, and as for `python -m serve` keys and policy.
 
-    `backend` is the engine: `vllm`, or `module:function` of a factory with the same face. Paths are those of the nodes.
+    `backend` is the engine: `vllm`, or `module:function` of a factory with the same face; `otel` traces requests. Paths are
+    those of the nodes.
     """
 
     judge: Path | None = None
@@ -48,6 +50,7 @@ class Arguments(Closed):
     keys: Path | None = None
     policy: Path | None = None
     backend: str = "vllm"
+    otel: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> Arguments:
@@ -63,14 +66,14 @@ class Arguments(Closed):
 
 
 class Service:
-    """A replica of the service, on the judge that `sources` name when it starts, and perhaps handles to others."""
+    """A replica of the service, on the judge that `arguments` name when it starts, and perhaps handles to others."""
 
-    def __init__(self, sources: Sources, backend: str, canary: Handle | None, shadow: Handle | None) -> None:
-        self._plan = read_plan(sources)
+    def __init__(self, arguments: Arguments, canary: Handle | None, shadow: Handle | None) -> None:
+        self._plan = read_plan(arguments.sources)
         check_host(_host(), self._plan.keys)
         self._opened = ExitStack()
-        self._judge = self._opened.enter_context(started(self._plan.folder, backend))
-        self._canary, self._shadow = canary, shadow
+        self._judge = self._opened.enter_context(started(self._plan.folder, arguments.backend))
+        self._canary, self._shadow, self._otel = canary, shadow, arguments.otel
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """The app of this replica; Ray Serve calls it once."""
@@ -82,6 +85,8 @@ class Service:
             successors=plan.successors(self._judge),
         )
         self._app = create_app(self._judge, plan.policy, plan.keys, others=others)
+        if self._otel:
+            self._app.add_middleware(Traced, provider=exporting())
         return self._app
 
     async def check_health(self) -> None:
@@ -102,7 +107,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     plan = read_plan(arguments.sources)
     canary, shadow = (_beside(role, plan, arguments.backend) for role in ("canary", "shadow"))
     deployment = serve.deployment(name="judgments", **OPTIONS)(serve.ingress()(Service))
-    return deployment.bind(arguments.sources, arguments.backend, canary, shadow)
+    return deployment.bind(arguments, canary, shadow)
 
 
 def _beside(role: Literal["canary", "shadow"], plan: Plan, backend: str) -> serve.Application | None:

@@ -170,9 +170,9 @@ def test_a_replica_that_is_killed_comes_back(client: httpx2.Client) -> None:
 
 def test_a_host_that_others_reach_takes_keys(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_app, "_host", lambda: "0.0.0.0")
-    sources = Arguments.model_validate({**arguments, "keys": None}).sources
+    open_to_all = Arguments.model_validate({**arguments, "keys": None, "backend": "nobody:starts"})
     with pytest.raises(ConfigError, match=r"host '0\.0\.0\.0' can be reached from outside, and no keys are set up"):
-        Service(sources, "nobody:starts", None, None)
+        Service(open_to_all, None, None)
 
 
 def test_what_is_wrong_with_the_arguments_is_told_at_once(arguments: dict[str, Any], tmp_path: Path) -> None:
