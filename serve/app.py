@@ -69,9 +69,9 @@ class Service:
     """A replica of the service, on the judge that `arguments` name when it starts, and perhaps handles to others."""
 
     def __init__(self, arguments: Arguments, canary: Handle | None, shadow: Handle | None) -> None:
+        self._opened = ExitStack()
         self._plan = read_plan(arguments.sources)
         check_host(_host(), self._plan.keys)
-        self._opened = ExitStack()
         self._judge = self._opened.enter_context(started(self._plan.folder, arguments.backend))
         self._canary, self._shadow, self._otel = canary, shadow, arguments.otel
 
@@ -93,6 +93,10 @@ class Service:
         """Raise `EngineError` while the judge that serves cannot judge, so that Ray Serve starts another replica."""
         if fault := self._app.state.serving.prod.judge.fault:
             raise EngineError(fault)
+
+    def __del__(self) -> None:
+        """End the engine's thread and remove what it had on disk; Ray Serve calls it before a replica goes."""
+        self._opened.close()
 
 
 def build(args: dict[str, Any]) -> serve.Application:

@@ -45,6 +45,10 @@ class JudgeReplica:
         if self._judge.fault:
             raise EngineError(self._judge.fault)
 
+    def __del__(self) -> None:
+        """End the engine's thread and remove what it had on disk; Ray Serve calls it before a replica goes."""
+        self._opened.close()
+
 
 class RemoteJudge:
     """A `Judge` of the service upon a handle to `JudgeReplica`. One that failed is left alone for a while."""

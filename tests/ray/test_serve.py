@@ -88,7 +88,7 @@ def client(arguments: dict[str, Any]) -> Iterator[httpx2.Client]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "serve.proxy:middlewares")
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             ray_serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
             ray_serve.run(build(arguments))
