@@ -27,6 +27,11 @@ class KnowThyselfError(Exception):
     exit_code = 2
 
 
+def in_a_line(error: BaseException) -> str:
+    """`error` in one line; one that was not foreseen tells its kind as well."""
+    return first_line(error) if isinstance(error, KnowThyselfError) else f"{type(error).__name__}: {first_line(error)}"
+
+
 class ConfigError(KnowThyselfError):
     """A setting is unknown, of the wrong type, or cannot be met together with another."""
 

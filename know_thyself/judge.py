@@ -93,6 +93,12 @@ class JudgeCard(BaseModel):
         """
         return digest_json(self.model_dump(mode="json", include=IDENTITY))
 
+    @property
+    def answerer(self) -> str:
+        """The identity of the model that is judged: the judge's own weights where it is its own answerer, else its base."""
+        own = {name: digest for name, digest in self.files.items() if name.startswith(f"{MODEL}/")}
+        return digest_json(own) if own else self.base_digest
+
 
 def write_judge(folder: Path, card: JudgeCard, trained: Path | None) -> JudgeCard:
     """Write the judge of `card` to `folder`, in place of any that is there; its base gives the tokenizer files.
@@ -180,4 +186,37 @@ def check_encoding(card: JudgeCard, encoding: str) -> None:
         raise JudgeError(
             f"the judge was trained on a chat template of digest {card.encoding[:12]}, but its base is read through one of "
             f"{encoding[:12]}: use the template and the version it was trained with, or train it again"
+        )
+
+
+def check_vocabulary(card: JudgeCard, tokens: tuple[int, ...]) -> None:
+    """Raise `JudgeError` unless the verdict words begin with the tokens that the judge was taught; `tokens` are those now."""
+    if card.verdict_tokens != tokens:
+        raise JudgeError(
+            f"the judge speaks its verdicts in tokens {card.verdict_tokens}, but its base has {tokens} for these words: "
+            "it belongs to another vocabulary; train it again"
+        )
+
+
+def check_beside(card: JudgeCard, other: JudgeCard) -> None:
+    """Raise `JudgeError` unless the judge of `card` can work on the engine that was started for `other`."""
+    for name in ("base_digest", "encoding", "decoding"):
+        if getattr(card, name) != getattr(other, name):
+            raise JudgeError(
+                f"the judge has {name}={getattr(card, name)!r:.60}, and its engine serves {getattr(other, name)!r:.60}: "
+                "start a service of its own for it, or train one for this base and these settings"
+            )
+    if card.max_model_len > other.max_model_len:
+        raise JudgeError(
+            f"the judge reads up to {card.max_model_len} tokens, and its engine was started for {other.max_model_len}: "
+            "start the service anew with it"
+        )
+
+
+def check_answerer(card: JudgeCard, other: JudgeCard) -> None:
+    """Raise `JudgeError` unless the judge of `card` judges the same model as that of `other`, the one that answers."""
+    if card.answerer != other.answerer:
+        raise JudgeError(
+            f"the judge {card.experiment} is of another model than the one that answers here: "
+            "start a service of its own for it, or serve without an answerer"
         )

@@ -229,8 +229,10 @@ class FakeJudge:
 
     Of a question it says `fake_confidence`, whatever stands in the context; a context is cut to `card.max_model_len` words
     together with the rest, and a question that is longer by itself is refused. While `failure` is set, it is not ready and
-    raises that. `asked` are all questions so far, call by call.
+    raises that. `asked` are all questions so far, call by call. None ever wait.
     """
+
+    waiting = 0
 
     def __init__(self, card: JudgeCard | None = None) -> None:
         self.card = card or fake_card()

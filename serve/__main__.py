@@ -8,18 +8,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from know_thyself.compute.environment import prepare_environment
 from know_thyself.errors import ConfigError, KnowThyselfError, StoreError
-
-if TYPE_CHECKING:
-    from serve.policy import Policy
-    from serve.service import Backing
 
 INTERRUPTED = 130
 
@@ -27,7 +22,9 @@ INTERRUPTED = 130
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The settings of the service from its flags."""
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--judge", type=Path, help="folder of the judge, experiments/NAME/judge; that of the last experiment")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--judge", type=Path, help="folder of the judge, experiments/NAME/judge; that of the last experiment")
+    source.add_argument("--registry", type=Path, help="folder of judges by name, whose file `prod` names the one that serves")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any but a loopback one takes --keys")
     parser.add_argument("--port", type=int, default=8700, help="port to listen on")
     parser.add_argument("--keys", type=Path, help="TOML or JSON file with the digests and scopes of keys")
@@ -39,59 +36,34 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--journal", type=Path, help="SQLite file to keep feedback and scores in, without any text; made if new"
     )
     parser.add_argument("--secret", help="what signs ids: a file that holds it, or env:NAME; a new one when not given")
+    parser.add_argument("--otel", action="store_true", help="trace requests by OpenTelemetry, to OTEL_EXPORTER_OTLP_ENDPOINT")
     return parser.parse_args(arguments)
 
 
-def run(settings: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Check everything that can be wrong, start the judge, and serve until stopped. Raises `KnowThyselfError`."""
-    from know_thyself.judge import read_judge
-    from serve.api import create_app, decider_of
-    from serve.auth import Keys, check_host, read_keys
-    from serve.gate import gate_policy
-    from serve.policy import DEFAULTS, read_policy
+    from serve.auth import check_host
+    from serve.startup import Settings, app_of, backed, check_alone, read_plan, started
 
-    keys = read_keys(settings.keys) if settings.keys else Keys()
-    check_host(settings.host, keys)
-    policy = read_policy(settings.policy or DEFAULTS)
-    folder = settings.judge or last_judge(Path(os.environ.get("KT_EXPERIMENTS", "experiments")))
-    decider_of(read_judge(folder), policy, keys)
-    gate_policy(policy, settings.answer)
-    with taken(settings.host, settings.port) as address, ExitStack() as opened:
-        backing = opened.enter_context(backed(settings, policy))
+    settings = {name: told for name, told in vars(arguments).items() if name in Settings.model_fields}
+    if arguments.judge is None and arguments.registry is None:
+        settings["judge"] = last_judge(Path(os.environ.get("KT_EXPERIMENTS", "experiments")))
+    plan = read_plan(Settings(**settings))
+    check_host(arguments.host, plan.keys)
+    check_alone(plan.policy)
+    with taken(arguments.host, arguments.port) as address, ExitStack() as opened:
+        backing = opened.enter_context(backed(plan))
         import uvicorn
 
-        from know_thyself.client.local import LocalJudge
-        from serve.local import BatchingJudge, LocalAnswerer, warmed
-
-        def start() -> LocalJudge:
-            return warmed(opened.enter_context(LocalJudge(folder, answers=settings.answer)), settings.answer)
-
+        if arguments.secret is None:
+            print("ids of judgments hold as long as this process runs: give --secret to make them last", file=sys.stderr)
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
-        judge = opened.enter_context(BatchingJudge(start))
-        answerer = LocalAnswerer(judge) if settings.answer else None
-        app = create_app(judge, policy, keys, answerer, backing, loopback_only=not keys.keys)
+        judge = opened.enter_context(started(plan.folder, answers=arguments.answer))
+        app = app_of(plan, judge, backing)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
-        print(f"judging on http://{settings.host}:{settings.port}", file=sys.stderr)
+        print(f"judging on http://{arguments.host}:{arguments.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[address])
-
-
-@contextmanager
-def backed(settings: argparse.Namespace, policy: Policy) -> Iterator[Backing]:
-    """What the service stands on by `settings`, its journal open. Raises `ConfigError`."""
-    from serve.ids import Signer, new_secret, read_secret
-    from serve.journal import Journal
-    from serve.metrics import Meter
-    from serve.service import Backing
-
-    if settings.secret:
-        secret = read_secret(settings.secret)
-    else:
-        secret = new_secret()
-        print("ids of judgments hold as long as this process runs: give --secret to make them last", file=sys.stderr)
-    meter = Meter()
-    with Journal(settings.journal, policy.journal, meter) if settings.journal else nullcontext() as journal:
-        yield Backing(meter=meter, signer=Signer(secret), journal=journal)
 
 
 def last_judge(root: Path) -> Path:
@@ -121,12 +93,12 @@ def taken(host: str, port: int) -> socket.socket:
 
 def main() -> None:
     """Serve until stopped; exit 2 on bad input, 1 on failure, 130 when stopped before it served."""
-    settings = parse(sys.argv[1:])
+    arguments = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, _stop)
     prepare_environment()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
-        run(settings)
+        run(arguments)
     except KnowThyselfError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

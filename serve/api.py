@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
 from know_thyself import __version__
 from know_thyself.errors import ConfigError
-from know_thyself.judge import JudgeCard
+from know_thyself.judge import JudgeCard, check_answerer
 from serve.answering import Answerer
 from serve.auth import Keys
 from serve.deciding import Decider
@@ -20,11 +20,15 @@ from serve.judging import Judge
 from serve.limits import Limiter
 from serve.middleware import BodyCap, LoopbackOnly, Observer, Secured
 from serve.policy import Policy
-from serve.routes import chat, decisions, feedback, health, judgments, models, page
+from serve.routes import admin, chat, decisions, feedback, health, judgments, models, page
 from serve.service import Backing, Service
+from serve.serving import Others, Serving
+from serve.swapping import Succession
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a request."""
+ALONE = Others()
+"""No judges besides."""
 JUDGING = frozenset({chat.PATH, judgments.PATH, *decisions.PATHS})
 """The routes that decide, for which a policy can set a bar."""
 
@@ -49,22 +53,27 @@ def create_app(
     answerer: Answerer | None = None,
     backing: Backing | None = None,
     *,
+    others: Others = ALONE,
     max_body: int = MAX_BODY,
     loopback_only: bool = False,
 ) -> FastAPI:
     """The service of `judge` under `policy`, for the holders of `keys`, for everyone where there are none.
 
-    `answerer` answers what passes the gate. All stands on `backing`, of its own when none is given. Bodies may have `max_body`
-    bytes; `loopback_only` refuses requests that name another host. Raises `ConfigError` as `decider_of` and as `Gate.of`.
+    `answerer`, the model that is judged, answers what passes the gate. `others` are the judges besides. All stands on
+    `backing`, of its own when none is given. Bodies may have `max_body` bytes; `loopback_only` refuses requests that name
+    another host. Raises `ConfigError` as `decider_of` and `Gate.of`, `JudgeError` for a canary of another model than answers.
     """
-    decider, behind, gate = decider_of(judge.card, policy, keys), backing or Backing(), Gate.of(policy, answerer)
+    behind, created = backing or Backing(), int(time.time())
+    limiter = Limiter(usual=policy.limits, store=behind.store)
 
-    @asynccontextmanager
-    async def open_gate(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        if gate is not None:
-            await gate.close()
+    def serve(one: Judge) -> Service:
+        if answerer is not None:
+            check_answerer(one.card, judge.card)
+        decider = decider_of(one.card, policy, keys)
+        return Service(judge=one, decider=decider, limiter=limiter, backing=behind, created=created)
 
+    serving, gate = Serving(serve, judge, others), Gate.of(policy, answerer)
+    succession = Succession(others.successors, serving) if others.successors else None
     # The pages that FastAPI brings load scripts from elsewhere.
     app = FastAPI(
         title="know-thyself",
@@ -72,24 +81,11 @@ def create_app(
         summary="Can the model answer this?",
         docs_url=None,
         redoc_url=None,
-        lifespan=open_gate,
+        lifespan=_living(gate, succession),
     )
-    app.state.service = Service(
-        judge=judge,
-        decider=decider,
-        meter=behind.meter,
-        signer=behind.signer,
-        journal=behind.journal,
-        limiter=Limiter(usual=policy.limits, store=behind.store),
-        created=int(time.time()),
-    )
-    app.state.keys = keys
-    app.state.gate = gate
-    for routes in (chat, judgments, decisions, feedback, models, page):
-        app.include_router(routes.router)
-    for router in (health.health, health.metrics):
-        app.include_router(router)
-    app.mount("/page", page.files)
+    app.state.serving, app.state.succession, app.state.gate = serving, succession, gate
+    app.state.backing, app.state.keys, app.state.limiter = behind, keys, limiter
+    _route(app)
     answer_errors(app)
     app.add_middleware(BodyCap, limit=max_body)
     if loopback_only:
@@ -97,3 +93,27 @@ def create_app(
     app.add_middleware(Secured)
     app.add_middleware(Observer, meter=behind.meter)
     return app
+
+
+def _living(gate: Gate | None, succession: Succession | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The life of an app: it follows the registry, and closes the gate at the end."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as opened:
+            if gate is not None:
+                opened.push_async_callback(gate.close)
+            if succession is not None:
+                await opened.enter_async_context(succession.following())
+            yield
+
+    return life
+
+
+def _route(app: FastAPI) -> None:
+    """Give `app` its routes: that of the registry only where it has one."""
+    for routes in (chat, judgments, decisions, feedback, models, page, *([admin] if app.state.succession else [])):
+        app.include_router(routes.router)
+    for router in (health.health, health.metrics):
+        app.include_router(router)
+    app.mount("/page", page.files)

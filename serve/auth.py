@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from know_thyself.errors import ConfigError
 from know_thyself.wire import Bar, Closed
 from serve.errors import ServiceError
-from serve.policy import Limits, read_settings
+from serve.policy import NAME, Limits, read_settings
 
 BEARER = HTTPBearer(auto_error=False, description="A key, as Authorization: Bearer KEY; none is needed where none are set up.")
 """For the OpenAPI document; `guarded` is what looks at keys."""
@@ -36,7 +36,7 @@ class Scope(StrEnum):
 class Key(Bar):
     """One key: the SHA-256 of its text, its scopes, until when it holds, and perhaps a bar and limits of its own."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(pattern=NAME)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: frozenset[Scope] = Field(min_length=1)
     expires: AwareDatetime | None = None
@@ -94,7 +94,7 @@ def guarded(scope: Scope) -> type[APIRoute]:
             async def guard(request: Request) -> Response:
                 state = request.app.state
                 request.state.key = admit(state.keys, request.headers.get("authorization", ""), scope)
-                await state.service.limiter.take(request.state.key, "requests", 1)
+                await state.limiter.take(request.state.key, "requests", 1)
                 return await handle(request)
 
             return guard

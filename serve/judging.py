@@ -35,6 +35,10 @@ class Judge(Protocol):
     def fault(self) -> str | None:
         """Why it cannot judge at present; None when it is ready."""
 
+    @property
+    def waiting(self) -> int:
+        """The questions that wait for it."""
+
     async def judge(self, asked: Sequence[Asked]) -> Sequence[Opinion | Refusal]:
         """An opinion on each of `asked` in their order, or why it can have none.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from know_thyself.asking import Opinion
 from know_thyself.wire import Decision
@@ -31,6 +33,14 @@ class Meter:
         )
         self._losses = Counter("kt_journal_losses", "Rows that could not be written down", ["table"], registry=self._registry)
 
+        self._roles = Counter("kt_judge_requests", "Requests by the judge that answers", ["role"], registry=self._registry)
+        self._swaps = Counter("kt_swaps", "Judges that took over, or were kept out", ["outcome"], registry=self._registry)
+        self._shadows = Counter("kt_shadow", "What the shadow judge says beside", ["outcome"], registry=self._registry)
+        self._apart = Histogram(
+            "kt_shadow_difference", "How far apart shadow and judge are in P(event)", buckets=TENTHS, registry=self._registry
+        )
+        self._waiting = Gauge("kt_waiting", "Questions that wait for the judge", registry=self._registry)
+
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request to `route` that was answered with `status`."""
         self._requests.labels(route, status).inc()
@@ -57,6 +67,24 @@ class Meter:
         """Count a question that was decided although the judge said nothing."""
         self._failures.labels(how, decision).inc()
 
-    def text(self) -> bytes:
-        """All counters in the text format of Prometheus."""
+    def role(self, role: Literal["prod", "canary"]) -> None:
+        """Count a request that the judge in this `role` answers."""
+        self._roles.labels(role).inc()
+
+    def swap(self, outcome: Literal["done", "refused"]) -> None:
+        """Count a judge that took over, or that was kept from it."""
+        self._swaps.labels(outcome).inc()
+
+    def shadow(self, used: Opinion, other: Opinion) -> None:
+        """Count what the shadow said beside what was `used`."""
+        self._shadows.labels("same" if used.verdict == other.verdict else "differs").inc()
+        self._apart.observe(abs(used.confidence - other.confidence))
+
+    def shadow_skipped(self, number: int) -> None:
+        """Count questions on which the shadow was not asked, or failed."""
+        self._shadows.labels("skipped").inc(number)
+
+    def text(self, waiting: int) -> bytes:
+        """All counters in the text format of Prometheus; `waiting` are the questions that wait now."""
+        self._waiting.set(waiting)
         return generate_latest(self._registry)

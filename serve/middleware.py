@@ -34,7 +34,7 @@ class BodyCap:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = 0 if _declared(scope) <= self._limit else self._limit + 1
+        seen = 0 if declared(scope) <= self._limit else self._limit + 1
 
         async def capped() -> Message:
             nonlocal seen
@@ -47,7 +47,7 @@ class BodyCap:
         await self._app(scope, capped, send)
 
 
-def _declared(scope: Scope) -> int:
+def declared(scope: Scope) -> int:
     """How long the body is by its header, 0 when that says nothing; of a number without end, the digits that suffice."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     return int(length[:19]) if length.isdigit() else 0

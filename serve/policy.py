@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from know_thyself.errors import ConfigError
-from know_thyself.wire import MAX_INPUTS, Bar, Closed
+from know_thyself.wire import MAX_INPUTS, Bar, Closed, Share
 
 DEFAULTS = Path(__file__).with_name("policy.toml")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What may name a judge or a key."""
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -118,11 +120,19 @@ class GatePolicy(Closed):
         return self
 
 
+class Canary(Closed):
+    """A judge of the registry that answers a `share` of the requests."""
+
+    judge: str = Field(pattern=NAME)
+    share: Share
+
+
 class Policy(Closed):
     """The bar of every route, the default for those without one, and what becomes of a question `below` it.
 
     `below` is advice to those who ask for judgments; `gate` says what the service does itself. `limits` are those of every key
-    that has none of its own. `questions` are those of other formats that ask what a judge knows.
+    that has none of its own. `questions` are those of other formats that ask what a judge knows. `canary` and `shadow` are
+    judges of the registry beside the one that serves.
     """
 
     below: Literal["escalate", "abstain"] = "escalate"
@@ -132,6 +142,8 @@ class Policy(Closed):
     journal: Kept = Kept()
     gate: GatePolicy | None = None
     questions: Registered = Field(default_factory=Registered)
+    canary: Canary | None = None
+    shadow: str | None = Field(None, pattern=NAME)
 
     @model_validator(mode="after")
     def _bars_are_set(self) -> Self:

@@ -1,4 +1,4 @@
-"""What the routes of one app share."""
+"""What the routes of one app share: a judge with all that speaks of it, and what stands behind every judge of the app."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from serve.metrics import Meter
 
 NOBODY = "-"
 """Whose ids are those given out where there are no keys; no key has this name."""
+PROD = "kt/prod"
+"""The name by which clients ask for whatever judge serves."""
 
 Outcome = tuple[Opinion, Decision] | Refusal
 """What became of one input: an opinion and what was decided on it, or why there is none."""
@@ -30,7 +32,8 @@ Outcome = tuple[Opinion, Decision] | Refusal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backing:
-    """What stands behind an app longer than a request: what counts, signs its ids, writes down, and counts who asked how much.
+    """What stands behind an app longer than a request, and longer than a judge: what counts, signs its ids, writes down, and
+    counts who asked how much.
 
     By itself, all of it is this process's own, and nothing is written down.
     """
@@ -43,18 +46,18 @@ class Backing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The judge that is asked, what decides, counts, signs and writes down, what holds keys to their limits, and since when.
+    """A judge that is asked, what decides on what it says, what holds keys to their limits, and what stands behind all that.
 
-    That is, in seconds since 1970, since when this app has been there.
+    `created` is since when, in seconds since 1970, this app has been there. Of a canary, `stands_for` is the name of the model
+    whose requests it shares.
     """
 
     judge: Judge
     decider: Decider
-    meter: Meter
-    signer: Signer
-    journal: Journal | None
     limiter: Limiter
+    backing: Backing
     created: int
+    stands_for: str | None = None
 
     @property
     def model(self) -> str:
@@ -72,9 +75,14 @@ class Service:
         found = self.judge.card.calibration
         return None if found is None else CalibrationInfo(id=found.id, fitted_on=found.fitted_on, n=found.n)
 
+    @property
+    def meter(self) -> Meter:
+        """What counts."""
+        return self.backing.meter
+
     def check_model(self, wanted: str | None) -> None:
         """Raise `ServiceError` 404 when another judge is `wanted` than the one that is served."""
-        if wanted not in (None, self.model):
+        if wanted not in (None, PROD, self.model, self.stands_for):
             raise ServiceError(404, "model_not_found", f"there is no such model: {self.model} is served", "model")
 
     async def consult(self, key: Key | None, questions: Sequence[Asked | Refusal]) -> list[Opinion | Refusal]:
@@ -93,11 +101,11 @@ class Service:
         for one in outcomes:
             if isinstance(one, Refusal):
                 self.meter.refusal(one.fault)
-        if self.journal is not None:
-            self.journal.note_scores([_row(at, self.judge_digest, *one) for one in given])
+        if self.backing.journal is not None:
+            self.backing.journal.note_scores([_row(at, self.judge_digest, *one) for one in given])
         scores = tuple(None if isinstance(one, Refusal) else _score(one[0]) for one in outcomes)
         told = Judged(at=at, judge=self.judge_digest, is_calibrated=self.calibration is not None, scores=scores)
-        return self.signer.sign(tenant_of(key), told)
+        return self.backing.signer.sign(tenant_of(key), told)
 
 
 def _row(at: int, judge: str, opinion: Opinion, decision: Decision) -> tuple[int, str, float, float | None, str, str]:
@@ -114,10 +122,10 @@ def tenant_of(key: Key | None) -> str:
     return NOBODY if key is None else key.name
 
 
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
+def _backing(request: Request) -> Backing:
+    backing: Backing = request.app.state.backing
+    return backing
 
 
-Served = Annotated[Service, Depends(_service)]
-"""The service of the app that a route belongs to."""
+Backed = Annotated[Backing, Depends(_backing)]
+"""What stands behind the app that a route belongs to, whichever judge serves."""

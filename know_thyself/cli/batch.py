@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,19 +80,13 @@ def _service_of(judge: Path) -> Iterator[httpx2.AsyncBaseTransport]:
     """
     import httpx2
 
-    from know_thyself.judge import read_judge
-
     if not (ROOT / "serve").is_dir():
         raise ConfigError("--judge takes the code of the service, which is not installed: use the repository's, or give --url")
-    read_judge(judge)
     sys.path.insert(0, str(ROOT))
-    print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
-    from know_thyself.client.local import LocalJudge
     from serve.api import create_app
-    from serve.auth import Keys
-    from serve.local import BatchingJudge, warmed
-    from serve.policy import read_policy
+    from serve.startup import Settings, read_plan, started
 
-    with ExitStack() as opened:
-        asked = opened.enter_context(BatchingJudge(lambda: warmed(opened.enter_context(LocalJudge(judge)), answers=False)))
-        yield httpx2.ASGITransport(create_app(asked, read_policy(), Keys()), raise_app_exceptions=False)
+    plan = read_plan(Settings(judge=judge))
+    print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
+    with started(plan.folder) as asked:
+        yield httpx2.ASGITransport(create_app(asked, plan.policy, plan.keys), raise_app_exceptions=False)

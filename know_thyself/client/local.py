@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,19 @@ from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.config import EngineConfig
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.fitting import Room, fit_contexts
-from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply, load_engine_factory, verdict_shares
-from know_thyself.errors import DataError, EngineError, first_line
-from know_thyself.judge import ADAPTER, MODEL, JudgeCard, check_base, check_encoding, read_judge
+from know_thyself.engine.protocol import Chat, Decoding, Engine, EngineSpec, Reply, load_engine_factory, verdict_shares
+from know_thyself.engine.weights import not_finite, resized
+from know_thyself.errors import DataError, EngineError, JudgeError, first_line
+from know_thyself.judge import (
+    ADAPTER,
+    MODEL,
+    JudgeCard,
+    check_base,
+    check_beside,
+    check_encoding,
+    check_vocabulary,
+    read_judge,
+)
 from know_thyself.models import resolve_model
 from know_thyself.stages.merging import merge_adapter
 from know_thyself.types import Finish, ModelRef, Question, Split
@@ -42,53 +55,54 @@ Prompt = Callable[[Room, Question], tuple[Chat, int]]
 class LocalJudge:
     """The judge of a folder, on an engine of this process; a context manager, as merged weights live in a temporary folder.
 
-    It asks as the judge's run did: same prompts, same longest prompt (whatever `engine` says of that), contexts cut alike.
-    For one thread: the engines of a process share what they are working on.
+    It asks as the judge's run did: same prompts, same longest prompt (whatever `engine` says of that), contexts cut alike. The
+    temporary folder goes with the context, or with the judge. For one thread: the engines of a process share what they are
+    working on.
     """
 
     def __init__(
-        self, folder: Path, engine: EngineConfig | None = None, trust_remote_code: bool = False, answers: bool = False
+        self,
+        folder: Path,
+        engine: EngineConfig | None = None,
+        trust_remote_code: bool = False,
+        answers: bool = False,
+        beside: LocalJudge | None = None,
     ) -> None:
-        """Verify the judge in `folder`, its base and its chat template, then start the engine.
+        """Verify the judge in `folder`, its weights, its base and its chat template, then start the engine.
 
         `trust_remote_code` lets code run that comes with the base. With `answers`, a base that answers beside its judge gets an
-        engine of its own, so that no weights are swapped between judgments and answers. Raises `JudgeError`, `ConfigError` or
-        `EngineError`.
+        engine of its own, so that no weights are swapped between judgments and answers. `beside` lends its engines, which are
+        then not touched before a question is asked: on one thread, the two may be asked in turn, and each turn loads the
+        weights of the one asked. Raises `JudgeError`, `ConfigError` or `EngineError`.
         """
-        settings = engine or EngineConfig()
         self.card: JudgeCard = read_judge(folder)
+        if beside is not None:
+            check_beside(self.card, beside.card)
         base = resolve_model(self.card.base, None, trust_remote_code)
         check_base(self.card, base)
         self._chat = ChatTokenizer(base.name, trust_remote_code, self.card.prefill)
         check_encoding(self.card, self._chat.digest)
+        check_vocabulary(self.card, self._chat.word_tokens(self.card.verdict_words))
+        _check_weights(folder, Path(base.name))
         self._room = _room_of(self.card)
-        self._scratch = tempfile.TemporaryDirectory(prefix="know-thyself-")
+        scratch = tempfile.mkdtemp(prefix="know-thyself-")
+        self._clean = weakref.finalize(self, shutil.rmtree, scratch)
         self._answerer = ModelRef(name=str(folder / MODEL) if (folder / MODEL).is_dir() else base.name)
-        self._judge = self._merged(base, folder / ADAPTER, trust_remote_code)
-        spec = EngineSpec(
-            base=base.name,
-            device="cpu",
-            mode="swap",
-            max_model_len=self.card.max_model_len,
-            cache_gib=settings.cache_gib,
-            cores=os.cpu_count() or 1,
-            trust_remote_code=trust_remote_code,
-            prefill=self.card.prefill,
-        )
-        start = load_engine_factory(settings.backend)
-        self._engine = start(spec)
-        self._answering = start(spec) if answers and self._judge != self._answerer else self._engine
+        self._judge = self._merged(base, folder / ADAPTER, Path(scratch) / MODEL, trust_remote_code)
+        start = partial(_started, self.card, base, engine or EngineConfig(), trust_remote_code)
+        takes_two = answers and self._judge != self._answerer
+        self._engine: Engine = beside._engine if beside else start()
+        self._answering: Engine = beside._answering if beside else start() if takes_two else self._engine
 
     def __enter__(self) -> LocalJudge:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._scratch.cleanup()
+        self._clean()
 
-    def _merged(self, base: ModelRef, adapter: Path, trust_remote_code: bool) -> ModelRef:
+    def _merged(self, base: ModelRef, adapter: Path, out: Path, trust_remote_code: bool) -> ModelRef:
         if not adapter.is_dir():
             return self._answerer
-        out = Path(self._scratch.name) / "model"
         merge_adapter(Path(base.name), adapter, out, trust_remote_code)
         return ModelRef(name=str(out))
 
@@ -200,6 +214,30 @@ class LocalJudge:
             else _too_long(len(tokens), limit)
             for one, fitted, (chat, limit), tokens in zip(asked, cut, chats, encoded, strict=True)
         ]
+
+
+def _started(card: JudgeCard, base: ModelRef, settings: EngineConfig, trust_remote_code: bool) -> Engine:
+    """The engine of `base` for the judge of `card`."""
+    spec = EngineSpec(
+        base=base.name,
+        device="cpu",
+        mode="swap",
+        max_model_len=card.max_model_len,
+        cache_gib=settings.cache_gib,
+        cores=os.cpu_count() or 1,
+        trust_remote_code=trust_remote_code,
+        prefill=card.prefill,
+    )
+    return load_engine_factory(settings.backend)(spec)
+
+
+def _check_weights(folder: Path, base: Path) -> None:
+    """Raise `JudgeError` where the trained weights in the judge `folder` are no numbers, or do not fit into `base`."""
+    for part in (folder / ADAPTER, folder / MODEL):
+        if part.is_dir() and (name := not_finite(part)):
+            raise JudgeError(f"judge {folder} has weights that are no finite numbers ({name}): train it again")
+    if (folder / MODEL).is_dir() and (name := resized(folder / MODEL, base)):
+        raise JudgeError(f"judge {folder} is of another model than its base, as {name} has another size: train it again")
 
 
 def _too_long(num_tokens: int, limit: int) -> Refusal:

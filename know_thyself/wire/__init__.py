@@ -7,7 +7,8 @@ what is wrong with the request as a whole refuses it.
 
 from __future__ import annotations
 
-from know_thyself.wire.base import Bar, Closed, Error, ErrorResponse, ErrorType, Health
+from know_thyself.wire.admin import AppointedJudge, Appointment
+from know_thyself.wire.base import Bar, Closed, Error, ErrorResponse, ErrorType, Health, Share
 from know_thyself.wire.chat import (
     AUTO,
     AssistantMessage,
@@ -59,6 +60,8 @@ __all__ = [
     "AUTO",
     "MAX_CHARACTERS",
     "MAX_INPUTS",
+    "AppointedJudge",
+    "Appointment",
     "AssistantMessage",
     "Bar",
     "CalibrationInfo",
@@ -101,6 +104,7 @@ __all__ = [
     "Reliability",
     "ReliabilityBin",
     "ScoreQuestion",
+    "Share",
     "SystemOneChoice",
     "SystemOneRequest",
     "SystemOneResponse",

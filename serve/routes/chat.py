@@ -18,7 +18,8 @@ from serve.gate import Gate, checked, stated
 from serve.headers import recorded
 from serve.judging import to_question
 from serve.personas import read_form
-from serve.service import Served, Service
+from serve.service import Service
+from serve.serving import Served
 
 PATH = "/v1/chat/completions"
 EXAMPLE = 'data: {"id": "chatcmpl-5f0c", "object": "chat.completion.chunk", "choices": []}\n\ndata: [DONE]\n\n'

@@ -33,7 +33,8 @@ from serve.formats import Forecast, decision_answers, systemone_answers
 from serve.headers import recorded
 from serve.judging import to_question
 from serve.policy import LabelMap
-from serve.service import Served, Service
+from serve.service import Service
+from serve.serving import Served
 
 PATHS = SYSTEMONE, DECISIONS = "/v1/systemone", "/v1/decisions"
 SYSTEM, REQUEST = "System prompt:\n", "\n\nRequest:\n"

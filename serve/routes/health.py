@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from know_thyself.wire import Health
 from serve.auth import BEARER, Scope, guarded
 from serve.errors import ServiceError, documented
-from serve.service import Served
+from serve.serving import AllServed
 
 EXAMPLE = 'kt_judgments_total{decision="answer",verdict="can"} 3.0\n'
 TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}}}}
@@ -26,14 +26,15 @@ async def live() -> Health:
 
 
 @health.get("/ready", responses=documented(500, 503))
-async def ready(service: Served) -> Health:
+async def ready(serving: AllServed) -> Health:
     """Say whether the judge can be asked; it needs no key."""
-    if service.judge.fault is not None:
+    if serving.prod.judge.fault is not None:
         raise ServiceError(503, "not_ready", "the judge is not ready")
     return Health(status="ready")
 
 
 @metrics.get("/metrics", response_class=Response, responses={**TEXT, **documented(401, 403, 429, 500)})
-async def counted(service: Served) -> Response:
+async def counted(serving: AllServed) -> Response:
     """Return all counters in the text format of Prometheus."""
-    return Response(service.meter.text(), media_type=CONTENT_TYPE_LATEST)
+    prod = serving.prod
+    return Response(prod.meter.text(prod.judge.waiting), media_type=CONTENT_TYPE_LATEST)

@@ -14,7 +14,8 @@ from serve.auth import BEARER, Caller, Key, Scope, guarded
 from serve.deciding import Line
 from serve.errors import ServiceError, documented
 from serve.judging import to_question
-from serve.service import Outcome, Served, Service
+from serve.service import Outcome, Service
+from serve.serving import Served
 
 PATH = "/v1/judgments"
 router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEARER)], tags=["judgments"])

@@ -32,7 +32,7 @@ from know_thyself.testing import FakeEngine
 from know_thyself.types import Finish, LabelMode, PromptStyle, Question, Split
 from serve.api import create_app
 from serve.auth import Keys
-from serve.local import BatchingJudge
+from serve.local import batching
 from serve.policy import read_policy
 
 LIMIT, ANSWER = 128, 12
@@ -195,7 +195,7 @@ def test_the_service_asks_it_and_tells_what_it_says(folder: Path, started: list[
     with LocalJudge(folder) as plain:
         wanted = plain.judge(QUESTION)
     with ExitStack() as opened:
-        judge = opened.enter_context(BatchingJudge(lambda: opened.enter_context(LocalJudge(folder))))
+        judge = opened.enter_context(batching(lambda: opened.enter_context(LocalJudge(folder))))
         client = TestClient(create_app(judge, read_policy(), Keys()))
         answer = client.post("/v1/judgments", json={"input": [QUESTION, "Where? " * 200, chat], "context": [None, None, LONG]})
     first, second, third = answer.json()["data"]

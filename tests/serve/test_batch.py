@@ -17,6 +17,7 @@ from know_thyself.asking import Asked
 from know_thyself.cli import main
 from know_thyself.client import AsyncKnowThyself
 from know_thyself.client.batch import answers, read_lines
+from know_thyself.config import EngineConfig
 from know_thyself.judge import write_judge
 from know_thyself.testing import FakeJudge, fake_card, fake_confidence
 from serve.api import create_app
@@ -109,7 +110,8 @@ def test_the_key_is_taken_from_the_environment(tmp_path: Path, url: str, monkeyp
 class Opened(FakeJudge):
     """In the place of `LocalJudge`: the same face, no engine."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: EngineConfig, answers: bool) -> None:
+        assert not answers
         super().__init__()
         self.folder = folder
 

@@ -15,10 +15,12 @@ from know_thyself.errors import EngineError, JudgeError
 from know_thyself.judge import JudgeCard
 from know_thyself.testing import FakeJudge, fake_card, fake_confidence
 from know_thyself.types import Finish
+from serve import batching as queueing
 from serve import local
+from serve.batching import Said
 from serve.errors import ServiceError
 from serve.judging import BusyError
-from serve.local import BatchingJudge, LocalAnswerer, Said
+from serve.local import BatchingJudge, LocalAnswerer, batching
 
 
 class Gated:
@@ -60,7 +62,7 @@ def run(scene: Callable[[BatchingJudge[Gated], Gated], Awaitable[None]], **setti
         finally:
             gated[0].gate.set()
 
-    with BatchingJudge(start, **settings) as judge:
+    with batching(start, **settings) as judge:
         asyncio.run(play(judge))
     return gated[0]
 
@@ -107,7 +109,7 @@ def test_a_full_queue_says_when_to_come_back_and_those_who_wait_lose_nothing() -
         calls = await busy(judge, gated, ["a", "b"], ["c"])
         with pytest.raises(BusyError) as caught:
             await judge.judge(questions("d"))
-        assert caught.value.retry_after == local.RETRY_AFTER
+        assert caught.value.retry_after == queueing.RETRY_AFTER
         gated.gate.set()
         assert [len(await call) for call in calls] == [1, 2, 1]
         assert len(await judge.judge(questions("d"))) == 1
@@ -185,8 +187,8 @@ def test_a_judge_that_cannot_start_is_told_and_leaves_no_thread() -> None:
     def start() -> Gated:
         raise JudgeError("no judge here")
 
-    with pytest.raises(JudgeError, match="no judge here"):
-        BatchingJudge(start)
+    with pytest.raises(JudgeError, match="no judge here"), batching(start):
+        pass
     assert [thread for thread in threading.enumerate() if thread.name.startswith("judge")] == []
 
 
@@ -221,7 +223,7 @@ def answering(
         finally:
             speaking[0].gate.set()
 
-    with BatchingJudge(start) as judge:
+    with batching(start) as judge:
         asyncio.run(play(judge))
     return speaking[0]
 

@@ -195,7 +195,7 @@ def test_a_full_disk_keeps_nobody_from_judging_and_is_counted(
     name = post(client, {"input": SURE}).json()["id"]
     settled(backing)
     fill_up(file, backing)
-    while backing.meter.text().count(b'kt_journal_losses_total{table="scores"}') == 0:
+    while backing.meter.text(0).count(b'kt_journal_losses_total{table="scores"}') == 0:
         assert post(client, {"input": [SURE, HALF, UNSURE] * 40}).status_code == 200
     long_ids = [post(client, {"input": [HALF] * 128}).json()["id"] for _ in range(40)]
     refused = next(answer for name in long_ids if (answer := tell(client, name, index=5)).status_code != 200)
@@ -229,7 +229,7 @@ def test_a_locked_database_keeps_nobody_from_judging_and_is_counted(file: Path, 
             assert time.monotonic() - began < 30
             time.sleep(0.01)
     told_lost = 'kt_journal_losses_total{table="scores"} '
-    (lost,) = (float(line.removeprefix(told_lost)) for line in meter.text().decode().splitlines() if told_lost in line)
+    (lost,) = (float(line.removeprefix(told_lost)) for line in meter.text(0).decode().splitlines() if told_lost in line)
     assert lost > 0
     assert len(rows(file, "SELECT * FROM scores")) + lost == 161
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 
 from know_thyself.asking import Answer, Asked, Sampling
 from know_thyself.client import local
+from know_thyself.config import EngineConfig
 from know_thyself.errors import ConfigError, JudgeError, KnowThyselfError
 from know_thyself.judge import write_judge
 from know_thyself.testing import FakeJudge, fake_card
@@ -25,7 +26,9 @@ from know_thyself.types import Finish
 from know_thyself.wire import AUTO
 from serve.__main__ import last_judge, parse, run, taken
 from serve.local import WARM_UP
+from serve.middleware import Observer
 from serve.routes import chat
+from serve.tracing import Traced
 from tests.serve.apps import ROUTE, SURE, UNSURE
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +49,7 @@ from pathlib import Path
 from know_thyself.testing import FakeJudge
 
 class LocalJudge(FakeJudge):
-    def __init__(self, folder, answers):
+    def __init__(self, folder, engine, answers):
         super().__init__()
     def __enter__(self):
         return self
@@ -65,7 +68,9 @@ class Opened(FakeJudge):
     closed = 0
     replied: ClassVar[list[str]] = []
 
-    def __init__(self, folder: Path, answers: bool) -> None:
+    def __init__(
+        self, folder: Path, engine: EngineConfig | None = None, answers: bool = False, beside: Opened | None = None
+    ) -> None:
         super().__init__(fake_card(experiment=folder.parent.name))
         self.answers = answers
 
@@ -134,6 +139,50 @@ def test_what_passes_is_answered_by_the_model_that_is_judged(judge: Path, monkey
     assert Opened.replied == [WARM_UP.text, SURE]
 
 
+def test_the_judge_that_a_registry_names_is_served(judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = []
+
+    def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        client = TestClient(server.config.app, "http://127.0.0.1")  # type: ignore[arg-type]
+        answers.extend(client.post("/v1/admin/judges/prod", json={"judge": name}).json() for name in ("new", "gone"))
+        answers.append(client.post(ROUTE, json={"input": SURE}).json()["model"])
+
+    monkeypatch.setattr(local, "LocalJudge", Opened)
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    registry = judge.parents[1] / "registry"
+    for name in ("old", "new"):
+        shutil.copytree(judge, registry / name)
+    assert "is no name of a judge" in str(refused("--registry", str(registry)))
+    (registry / "prod").write_text("gone\n")
+    assert "there is no judge gone" in str(refused("--registry", str(registry)))
+    (registry / "prod").write_text("old\n")
+    run(parse(["--registry", str(registry), "--port", "0"]))
+    appointed, missing, model = answers
+    assert (appointed["judge"], missing["error"]["code"], model) == ("new", "judge_not_found", "kt/registry")
+    assert (registry / "prod").read_text() == "new\n"
+
+
+@pytest.mark.parametrize("flags", [[], ["--otel"]], ids=["plain", "traced"])
+def test_requests_are_traced_only_where_it_is_asked_for(judge: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    found: list[Any] = []
+
+    def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        app: Any = server.config.app
+        found.extend(one.cls for one in app.user_middleware)
+
+    monkeypatch.setattr(local, "LocalJudge", Opened)
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    run(parse(["--judge", str(judge), "--port", "0", *flags]))
+    assert (found[0] is Traced) == bool(flags)
+    assert Observer in found
+
+
+def test_one_judge_comes_from_one_place(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--judge", "a", "--registry", "b"])
+    assert "not allowed with argument --judge" in capsys.readouterr().err
+
+
 def answered(process: subprocess.Popen[str], url: str) -> httpx2.Response:
     """The answer of `url`, as soon as `process` listens."""
     for _ in range(600):
@@ -185,6 +234,9 @@ def test_what_is_wrong_is_told_in_one_line(judge: Path, tmp_path: Path) -> None:
     gated.write_text(f'[default]\nthreshold = 0.5\n[gate]\nbelow = "escalate"\n{upstream}')
     assert "NO_KEY holds no key" in str(refused("--judge", str(judge), "--policy", str(gated), "--answer"))
     assert "no keys are set up" in str(refused("--judge", str(judge), "--host", "0.0.0.0"))
+    crowded = tmp_path / "crowded.toml"
+    crowded.write_text('shadow = "new"\n[default]\nthreshold = 0.5\n')
+    assert "a shadow: not on CPU" in str(refused("--judge", str(judge), "--policy", str(crowded)))
     assert "not reachable with this judge" in str(refused("--judge", str(judge), "--policy", str(eager)))
     assert "holds no judge.json" in str(refused("--judge", str(tmp_path)))
     assert "cannot be read" in str(refused("--judge", str(judge), "--keys", str(tmp_path / "none.toml")))

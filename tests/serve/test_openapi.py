@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
+from know_thyself.errors import JudgeError
 from know_thyself.testing import FakeAnswerer
 from know_thyself.wire import (
+    AppointedJudge,
+    Appointment,
     ChatCompletion,
     ChatRequest,
     DecisionRequest,
@@ -24,9 +28,20 @@ from know_thyself.wire import (
     SystemOneRequest,
     SystemOneResponse,
 )
+from serve.judging import Judge
+from serve.registry import Registry, Successors
+from serve.serving import Others
 from tests.serve.apps import served
 
-DOCUMENT = served().get("/openapi.json").json()
+
+async def nobody(folder: Path) -> Judge:
+    """In the place of what makes a judge ready."""
+    raise JudgeError("no judge here")
+
+
+APP = served(others=Others(successors=Successors(Registry(Path("none")), nobody)))
+"""A service with every route that there is."""
+DOCUMENT = APP.get("/openapi.json").json()
 OPERATIONS = {f"{method} {path}": said for path, methods in DOCUMENT["paths"].items() for method, said in methods.items()}
 
 
@@ -51,11 +66,11 @@ def schemas(said: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_the_document_has_every_route_of_the_app() -> None:
-    app = served().app
+    app = APP.app
     routes = {route.path for route in app.routes if isinstance(route, Route | APIRoute)}  # type: ignore[attr-defined]
     assert routes - {"/openapi.json", "/"} <= set(DOCUMENT["paths"])
     judging = {"/v1/judgments", "/v1/chat/completions", "/v1/systemone", "/v1/decisions"}
-    besides = {"/v1/feedback", "/v1/models", "/metrics", "/health/live", "/health/ready"}
+    besides = {"/v1/feedback", "/v1/models", "/v1/admin/judges/prod", "/metrics", "/health/live", "/health/ready"}
     assert set(DOCUMENT["paths"]) == judging | besides
 
 
@@ -120,7 +135,9 @@ def test_the_examples_are_what_is_taken_and_given() -> None:
             assert client.post(path, json={**body, "model": "kt/fake"}).status_code == 200, body
     for body in examples(FeedbackRequest):
         assert client.post("/v1/feedback", json=body).json()["error"]["code"] == "feedback_off", body
-    answers = (
+    models = (
+        AppointedJudge,
+        Appointment,
         JudgmentResponse,
         SystemOneResponse,
         DecisionResponse,
@@ -129,6 +146,6 @@ def test_the_examples_are_what_is_taken_and_given() -> None:
         ChatCompletion,
         ErrorResponse,
     )
-    for model in answers:
+    for model in models:
         for example in examples(model):
             assert model.model_validate(example).model_dump(mode="json") == example

