@@ -29,9 +29,9 @@ from know_thyself.types import AbilityLabel, Pool, Question
 NAME = "teaching"
 CELLS = {
     "as the preset": "",
-    "no rehearsal": "--study.rehearsal 0",
-    "one known for each": "--study.rehearsal 1",
-    "four known for each": "--study.rehearsal 4",
+    "known facts alone rehearsed": "--study.doubts 0 --study.emphasis 1",
+    "no emphasis": "--study.emphasis 1",
+    "no rehearsal": "--study.rehearsal 0 --study.doubts 0",
     "rank 64": "--study.lora.r 64 --study.lora.alpha 128",
     "rank 4": "--study.lora.r 4 --study.lora.alpha 8",
     "half the rate": "--study.learning-rate 5e-4",

@@ -16,7 +16,8 @@ from know_thyself.evaluation.report.study import StudyReport, findings, render_s
 from know_thyself.evaluation.study import GATES, V1_AFTER, V1_BEFORE, V2_AFTER, judge_facts, ledger_by_pool, paired_facts
 from know_thyself.pipelines.study import check_study, knowledge_config
 from know_thyself.pipelines.study_table import study_tables
-from know_thyself.types import LabelMode, Pool
+from know_thyself.pipelines.teaching import Lessons
+from know_thyself.types import LabelMode, Pool, Question
 from tests.unit.test_evidence import examined
 from tests.unit.test_report import HOSTILE, Page
 
@@ -89,6 +90,16 @@ def test_the_page_is_whole_and_nothing_escapes_from_it() -> None:
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
     assert "script-src" not in text
     assert text == render_study(StudyReport(name="s", study=CONTENT, scores=SCORES, examples={"taught": examples}))
+
+
+def test_a_round_shows_what_is_taught_and_another_reply_of_ones_own_to_the_rest() -> None:
+    new, known, unknown = (Question(id=name, text=f"What is {name}?", answers=(name,), group=name) for name in "abc")
+    replies = {"a": ["x", "y"], "b": ["b", "b"], "c": ["x", "y"]}
+    lessons = Lessons(taught=(new,), rehearsed=(known,), doubted=(unknown,), guarded=(), replies=replies, emphasis=4.0)
+    shown = [[(row["id"], row["reply"], row["weight"]) for row in lessons.rows(number)] for number in (1, 2, 3)]
+    first, second = [("a", "a", 4.0), ("b", "b", 1.0), ("c", "x", 1.0)], [("a", "a", 4.0), ("b", "b", 1.0), ("c", "y", 1.0)]
+    assert shown == [first, second, first]
+    assert unknown not in lessons.tested, "what is not known need not be tested"
 
 
 def test_the_tables_show_judges_and_ledger() -> None:
