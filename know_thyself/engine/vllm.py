@@ -25,7 +25,7 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 FINISH = {"stop": Finish.STOP, "length": Finish.LENGTH}
 
 
-def _prepare_environment(spec: EngineSpec) -> None:
+def prepare_environment(spec: EngineSpec) -> None:
     """Set what vLLM reads at import: in-process engine, no usage reports, cache and cores of a CPU engine."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
@@ -40,7 +40,7 @@ class VllmEngine:
     """An `Engine` on one in-process `vllm.LLM`."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        _prepare_environment(spec)
+        prepare_environment(spec)
         self._spec = spec
         self._chat = ChatTokenizer(spec.base, spec.trust_remote_code, spec.prefill)
         self._used: tuple[str, str | None] | None = (spec.base, None)
@@ -128,6 +128,14 @@ def _start(spec: EngineSpec) -> Any:
     """Start vLLM; raises `EngineError` with the first line of its complaint."""
     from vllm import LLM
 
+    try:
+        return LLM(**llm_settings(spec))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EngineError(f"vLLM cannot start {spec.base}: {first_line(error)}") from error
+
+
+def llm_settings(spec: EngineSpec) -> dict[str, Any]:
+    """What a `vllm.LLM` is started with for `spec`."""
     settings: dict[str, Any] = {
         "model": spec.base,
         "max_model_len": spec.max_model_len,
@@ -152,10 +160,7 @@ def _start(spec: EngineSpec) -> Any:
         }
     else:
         settings |= {"gpu_memory_utilization": spec.gpu_memory}
-    try:
-        return LLM(**settings)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(f"vLLM cannot start {spec.base}: {first_line(error)}") from error
+    return settings
 
 
 def _reply(output: Any) -> Reply:
