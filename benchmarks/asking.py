@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
+from benchmarks.results import median
 from know_thyself import prompts
 from know_thyself.compute.session import ray_session
 from know_thyself.compute.tables import write_part
@@ -70,6 +71,17 @@ class Pace:
     questions: int
     total: float
     steady: float
+
+    @property
+    def each(self) -> float:
+        """Seconds per question, start-up included."""
+        return self.total / self.questions
+
+
+def middle(runs: Sequence[Pace]) -> Pace:
+    """The medians of `runs`, all over as many questions."""
+    total, steadily = median(run.total for run in runs), median(run.steady for run in runs)
+    return Pace(questions=runs[0].questions, total=total, steady=steadily)
 
 
 @contextmanager
@@ -134,8 +146,8 @@ def steady(parts: Sequence[Path]) -> float:
     return seconds / sum(rows for _, rows in written[going:])
 
 
-def run_processor(experiment: Experiment, asking: Asking, block_rows: int) -> tuple[Pace, list[dict[str, Any]]]:
-    """Ray Data's own vLLM processor, a row for each trial, and what it wrote."""
+def run_processor(experiment: Experiment, asking: Asking) -> Pace:
+    """Ray Data's own vLLM processor, a row for each trial, in blocks of as many questions as ours."""
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     from know_thyself.engine.vllm import llm_settings
@@ -152,7 +164,7 @@ def run_processor(experiment: Experiment, asking: Asking, block_rows: int) -> tu
     number = next(_runs)
     source, out = experiment.stage("exploded", {"run": number}), experiment.path / f"processed-{number}"
     write_part(source, pa.Table.from_pylist(_exploded(asking)))
-    began = time.time()
+    began = time.perf_counter()
     decoding = asking.decoding
 
     def ask(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,10 +181,9 @@ def run_processor(experiment: Experiment, asking: Asking, block_rows: int) -> tu
 
     processor = build_processor(config, preprocess=ask, postprocess=keep)
     dataset = ray.data.read_parquet([str(part) for part in source.tables()])
-    processor(dataset.repartition(target_num_rows_per_block=block_rows * TRIALS)).write_parquet(str(out))
-    total, parts = time.time() - began, sorted(out.glob("*.parquet"))
-    pace = Pace(questions=len(asking.questions), total=total, steady=steady(parts) * TRIALS)
-    return pace, [row for part in parts for row in pq.read_table(part).to_pylist()]
+    processor(dataset.repartition(target_num_rows_per_block=asking.engine.block_rows * TRIALS)).write_parquet(str(out))
+    total = time.perf_counter() - began
+    return Pace(questions=len(asking.questions), total=total, steady=steady(sorted(out.glob("*.parquet"))) * TRIALS)
 
 
 def _exploded(asking: Asking) -> list[dict[str, Any]]:

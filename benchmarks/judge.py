@@ -87,7 +87,6 @@ def _compare(size: Size, model: str) -> Iterator[Row]:
 def _check_same(rows: dict[str, dict[str, Any]], reads: dict[str, list[float]]) -> None:
     """Raise `ValueError` unless both ways read the same."""
     apart = max(abs(sum(map(math.exp, read)) - rows[name]["mass"]) for name, read in reads.items())
-    print(f"the verdict words' mass is apart by {apart:.1e} at most", flush=True)
     if apart > CLOSE:
         raise ValueError(f"the verdict words' mass is apart by {apart:.1e}: the two ways do not ask alike")
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import ray
 
-from benchmarks.asking import TRIALS, WARMUP, Asking, Bare, Transformers, run_processor, run_stage, session, start
+from benchmarks.asking import TRIALS, WARMUP, Asking, Bare, Pace, Transformers, middle, run_processor, run_stage, session, start
 from benchmarks.models import world_model, world_questions, write_random_model
 from benchmarks.results import Row, median, report
-from know_thyself.config import EngineConfig
 from know_thyself.engine.protocol import Decoding
+from know_thyself.experiment import Experiment
 
-CASE, UNIT, REPEATS = "sample", "questions/s", 2
-LEAST_EQUAL = 0.99
-"""The share of trials that ours and bare vLLM must have in common: vLLM promises no equality across batches on a CPU."""
+CASE, REPEATS = "sample", 2
+SAME = 0.99
+"""The share of trials that ours and bare vLLM are to have in common: vLLM promises no equality across batches on a CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,63 +54,62 @@ def run() -> Iterator[Row]:
 def _compare(size: Size, model: str) -> Iterator[Row]:
     decoding = Decoding(num_trials=TRIALS, temperature=0.7, top_p=1.0, max_tokens=size.max_tokens)
     asking = Asking(model=model, questions=world_questions(size.questions), decoding=decoding)
-    block_rows = EngineConfig().block_rows
     with session() as experiment:
-        bare, ready = start(Bare, asking)
-        warm_up, _ = ray.get(bare.sample.remote(WARMUP))
-        ours, limits, peers = [], [], []
-        for _ in range(REPEATS):
-            pace, rows = run_stage(experiment, asking, samples=True, judges=False)
-            seconds, texts = ray.get(bare.sample.remote(size.questions))
-            _check_same({name: [trial["text"] for trial in row["trials"]] for name, row in rows.items()}, texts)
-            ours.append(pace)
-            limits.append(seconds / size.questions)
-            peers.append(run_processor(experiment, asking, block_rows)[0])
-        ray.kill(bare)
-        loop, _ = start(Transformers, asking)
-        ray.get(loop.sample.remote(size.batch, size.batch))
-        by_one = median(ray.get(loop.sample.remote(size.singly, 1)) for _ in range(REPEATS)) / size.singly
-        count = 4 * size.batch
-        batched = median(ray.get(loop.sample.remote(count, size.batch)) for _ in range(REPEATS)) / count
-        ray.kill(loop)
-    speed, limit = 1 / median(run.steady for run in ours), 1 / median(limits)
-    whole, bare_whole = median(run.total for run in ours), ready + warm_up + (size.questions - WARMUP) / limit
+        ours, limit, peer, common = _take_turns(experiment, asking)
+        by_one, batched = _loops(asking, size)
     started = f"{size.name}, start-up and {size.questions} questions"
 
     def row(against: str, theirs: float, target: float | None = None) -> Row:
-        return Row(case=CASE, size=size.name, against=against, ours=speed, theirs=theirs, unit=UNIT, target=target)
+        return _row(size.name, against, ours.steady, theirs, target)
 
-    yield row("bare vLLM, steady", limit, size.steady)
+    total = float(size.questions * TRIALS)
     yield Row(
-        case=CASE,
-        size=started,
-        against="bare vLLM",
-        ours=size.questions / whole,
-        theirs=size.questions / bare_whole,
-        unit=UNIT,
-        target=size.whole,
+        case=CASE, size=size.name, against="bare vLLM, same answers", ours=common, theirs=total, unit="trials", target=SAME
     )
-    yield row("ray.data.llm, five rows each, steady", 1 / median(run.steady for run in peers), 1.3)
-    peer_whole = median(run.total for run in peers)
-    yield Row(
-        case=CASE,
-        size=started,
-        against="ray.data.llm, five rows each",
-        ours=size.questions / whole,
-        theirs=size.questions / peer_whole,
-        unit=UNIT,
-    )
-    yield row("transformers, question by question", 1 / by_one, size.by_one)
-    yield row(f"transformers, batches of {size.batch}", 1 / batched)
+    yield row("bare vLLM, steady", limit.steady, size.steady)
+    yield _row(started, "bare vLLM", ours.each, limit.each, size.whole)
+    yield row("ray.data.llm, five rows each, steady", peer.steady, 1.3)
+    yield _row(started, "ray.data.llm, five rows each", ours.each, peer.each)
+    yield row("transformers, question by question", by_one, size.by_one)
+    yield row(f"transformers, batches of {size.batch}", batched)
 
 
-def _check_same(ours: dict[str, list[str]], theirs: dict[str, list[str]]) -> None:
-    """Raise `ValueError` unless both ways gave the same answers."""
-    pairs = [(a, b) for name, texts in theirs.items() for a, b in zip(ours[name], texts, strict=True)]
-    same = sum(a == b for a, b in pairs) / len(pairs)
-    print(f"{same:.2%} of {len(pairs)} trials are the same", flush=True)
-    if same < LEAST_EQUAL:
-        raise ValueError(f"only {same:.1%} of trials are the same: the two ways do not ask alike")
+def _row(size: str, against: str, ours: float, theirs: float, target: float | None = None) -> Row:
+    """A comparison of seconds per question, told as questions per second."""
+    return Row(case=CASE, size=size, against=against, ours=1 / ours, theirs=1 / theirs, unit="questions/s", target=target)
+
+
+def _take_turns(experiment: Experiment, asking: Asking) -> tuple[Pace, Pace, Pace, float]:
+    """The paces of our stage, bare vLLM and Ray Data's own processor, and the trials that the first two have in common."""
+    count = len(asking.questions)
+    bare, ready = start(Bare, asking)
+    warm_up, _ = ray.get(bare.sample.remote(WARMUP))
+    ours, limits, peers, common = [], [], [], []
+    for _ in range(REPEATS):
+        pace, rows = run_stage(experiment, asking, samples=True, judges=False)
+        seconds, texts = ray.get(bare.sample.remote(count))
+        common.append(_common({name: [trial["text"] for trial in row["trials"]] for name, row in rows.items()}, texts))
+        ours.append(pace)
+        limits.append(Pace(questions=count, total=ready + warm_up + seconds, steady=seconds / count))
+        peers.append(run_processor(experiment, asking))
+    ray.kill(bare)
+    return middle(ours), middle(limits), middle(peers), median(common)
+
+
+def _loops(asking: Asking, size: Size) -> tuple[float, float]:
+    """Seconds per question of transformers, question by question and in batches."""
+    loop, _ = start(Transformers, asking)
+    ray.get(loop.sample.remote(size.batch, size.batch))
+    count = 4 * size.batch
+    by_one = median(ray.get(loop.sample.remote(size.singly, 1)) for _ in range(REPEATS)) / size.singly
+    batched = median(ray.get(loop.sample.remote(count, size.batch)) for _ in range(REPEATS)) / count
+    ray.kill(loop)
+    return by_one, batched
+
+
+def _common(ours: dict[str, list[str]], theirs: dict[str, list[str]]) -> int:
+    """The trials in which both ways gave the same answer."""
+    return sum(a == b for name, texts in theirs.items() for a, b in zip(ours[name], texts, strict=True))
 
 
 if __name__ == "__main__":
