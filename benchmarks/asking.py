@@ -7,6 +7,7 @@ time (our stage, Ray Data's own processor), its steady pace is that from the fir
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,15 +151,20 @@ def run_processor(experiment: Experiment, asking: Asking) -> Pace:
     """Ray Data's own vLLM processor, a row for each trial, in blocks of as many questions as ours."""
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    from know_thyself.engine.vllm import llm_settings
+    from know_thyself.engine.vllm import environment, llm_settings
 
     settings = {name: value for name, value in llm_settings(asking.spec).items() if name != "model"}
+    light = {"enabled": True, "num_cpus": 0.25}  # a whole CPU each would leave this small cluster none to read and write with
     config = vLLMEngineProcessorConfig(
         model_source=asking.model,
         engine_kwargs=settings,
         batch_size=64,
         concurrency=1,
         placement_group_config={"bundles": [{"CPU": 1}]},
+        runtime_env={"env_vars": environment(asking.spec)},
+        chat_template_stage=light,
+        tokenize_stage=light,
+        detokenize_stage=False,
         log_engine_metrics=False,
     )
     number = next(_runs)
@@ -199,9 +205,9 @@ class Bare:
 
     def __init__(self, asking: Asking) -> None:
         from know_thyself.engine.chat import ChatTokenizer
-        from know_thyself.engine.vllm import llm_settings, prepare_environment
+        from know_thyself.engine.vllm import environment, llm_settings
 
-        prepare_environment(asking.spec)
+        os.environ |= environment(asking.spec)
         from vllm import LLM
 
         self._asking, self._chat = asking, ChatTokenizer(asking.model)
