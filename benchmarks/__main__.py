@@ -11,14 +11,14 @@ import sys
 
 from rich.console import Console
 
-from benchmarks.results import RESULTS, show
+from benchmarks.results import RESULTS, WIDTH, show
 
 CASES = ("sample", "judge", "train", "epoch", "scale")
 
 
 def main() -> None:
     failed = [case for case in CASES if subprocess.run([sys.executable, "-m", f"benchmarks.{case}"]).returncode]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(width=WIDTH, soft_wrap=True, highlight=False)
     if RESULTS.exists():
         show(json.loads(RESULTS.read_text()), console)
     if failed:

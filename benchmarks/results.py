@@ -23,6 +23,8 @@ from rich.table import Table
 from know_thyself.experiment.stage import versions
 
 RESULTS = Path(__file__).parent / "results.json"
+WIDTH = 160
+"""Characters of a line of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +73,14 @@ def _lines(path: str) -> list[str]:
 
 
 def report(case: str, run: Callable[[], Iterable[Row]]) -> None:
-    """Run `case`, show its rows, and put them into `results.json` in place of what it said before."""
-    console = Console(soft_wrap=True, highlight=False)
+    """Run `case`, put its rows into `results.json` in place of what it said before, and show them."""
+    console = Console(width=WIDTH, soft_wrap=True, highlight=False)
     console.print(f"{case}: {date.today()}, {machine()}")
-    rows = [row.record() | {"measured": str(date.today()), "machine": machine()} for row in run()]
+    rows: list[dict[str, Any]] = []
+    for row in run():  # kept one by one, so that a case that is stopped leaves what it has measured
+        rows.append(row.record() | {"measured": str(date.today()), "machine": machine()})
+        keep(case, rows, RESULTS)
     show(rows, console)
-    keep(case, rows, RESULTS)
 
 
 def keep(case: str, rows: Sequence[dict[str, Any]], file: Path) -> None:

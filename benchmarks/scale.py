@@ -23,15 +23,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.results import Row, median, peak_memory, report
-from know_thyself.compute.environment import prepare_environment
 from know_thyself.compute.session import SPARE_CPUS
 from know_thyself.config import EngineConfig
 from know_thyself.engine.protocol import Decoding
 from know_thyself.experiment import Experiment
+from know_thyself.progress import streams_to
 from know_thyself.types import Question
 
 CASE, REPEATS = "scale", 3
-FEW, SOME, MANY, PART = 1_000, 10_000, 100_000, 10_000
+FEW, SOME, MANY, PART = 1_000, 10_000, 100_000, 1_000
 DELAY, ACTORS, EACH = 0.01, (1, 4, 8), 2_000
 
 
@@ -86,7 +86,14 @@ def _measured(questions: int, actors: int = 1, delay: float = 0.0) -> dict[str, 
 
 def measure(questions: int, actors: int) -> dict[str, Any]:
     """Seconds of the stage, its steady seconds per question and this process's peak memory."""
-    prepare_environment()
+    with tempfile.TemporaryDirectory() as scratch:
+        experiment = Experiment(Path(scratch), attempt=1)
+        experiment.logs.mkdir(parents=True)
+        with streams_to(experiment.logs / "driver.log"):
+            return _measure(experiment, questions, actors)
+
+
+def _measure(experiment: Experiment, questions: int, actors: int) -> dict[str, Any]:
     import ray
 
     from benchmarks.asking import Asking, steady, time_stage
@@ -95,16 +102,13 @@ def measure(questions: int, actors: int) -> dict[str, Any]:
     decoding = Decoding(num_trials=5, temperature=0.7, top_p=1.0, max_tokens=8)
     engine = EngineConfig(backend="know_thyself.testing:FakeEngine", actors_min=actors, actors_max=actors)
     asking = Asking(model="fake", questions=(), decoding=decoding, engine=engine)
-    with tempfile.TemporaryDirectory() as scratch:
-        experiment = Experiment(Path(scratch), attempt=1)
-        experiment.logs.mkdir(parents=True)
-        source = experiment.stage("questions", {})
-        source.path.mkdir(parents=True)
-        for first in range(0, questions, PART):
-            rows = [_question(number).to_row() for number in range(first, min(first + PART, questions))]
-            pq.write_table(pa.Table.from_pylist(rows), source.path / f"part-{first:08}.parquet")
-        seconds, folder = time_stage(experiment, source, questions, asking, samples=True, judges=True)
-        found = {"seconds": seconds, "steady": steady(folder.tables()), "memory": peak_memory()}
+    source = experiment.stage("questions", {})
+    source.path.mkdir(parents=True)
+    for first in range(0, questions, PART):
+        rows = [_question(number).to_row() for number in range(first, min(first + PART, questions))]
+        pq.write_table(pa.Table.from_pylist(rows), source.path / f"part-{first:08}.parquet")
+    seconds, folder = time_stage(experiment, source, questions, asking, samples=True, judges=True)
+    found = {"seconds": seconds, "steady": steady(folder.tables()), "memory": peak_memory()}
     ray.shutdown()
     return found
 
