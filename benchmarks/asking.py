@@ -148,7 +148,7 @@ def steady(parts: Sequence[Path]) -> float:
 
 
 def run_processor(experiment: Experiment, asking: Asking) -> float:
-    """Seconds of Ray Data's own vLLM processor, a row for each trial. Its batches overlap, so that its files tell no steady pace."""
+    """Seconds of Ray Data's own vLLM processor, a row for each trial. As its batches overlap, its files tell no steady pace."""
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     from know_thyself.engine.vllm import environment, llm_settings
