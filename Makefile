@@ -15,7 +15,7 @@ export DO_NOT_TRACK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo serve test test-long check clean
+.PHONY: help setup demo serve test test-long check bench clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +39,9 @@ check: setup  ## ruff, mypy --strict, the tests of units and of the service
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest tests/unit tests/serve
+
+bench: setup  ## how fast it is beside its limits and what else one would use: half an hour, nothing else running
+	@$(BIN)/python -m benchmarks
 
 clean:  ## remove caches and build leftovers; experiments and .venv stay
 	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -118,8 +118,8 @@ class EngineConfig(Section):
     """Engine actors to start with."""
     actors_max: int = Field(default=1, ge=1)
     """Engine actors to grow to."""
-    batch_size: int = Field(default=64, ge=1)
-    """Questions per call of an engine."""
+    batch_size: int = Field(default=256, ge=1)
+    """Questions per call of an engine, no more than `block_rows` of them."""
     block_rows: int = Field(default=256, ge=1)
     """Questions committed together: the most that an interruption repeats per actor."""
     cache_gib: float = Field(default=1.0, gt=0.0)

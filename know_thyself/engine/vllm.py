@@ -25,22 +25,22 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 FINISH = {"stop": Finish.STOP, "length": Finish.LENGTH}
 
 
-def _prepare_environment(spec: EngineSpec) -> None:
-    """Set what vLLM reads at import: in-process engine, no usage reports, cache and cores of a CPU engine."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_NO_USAGE_STATS"] = "1"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+def environment(spec: EngineSpec) -> dict[str, str]:
+    """What vLLM is to read at import: in-process engine, no usage reports, cache and cores of a CPU engine."""
+    settings = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+    settings["VLLM_LOGGING_LEVEL"] = os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")
     if spec.device == "cpu":
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(spec.cache_gib)))
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        os.environ["OMP_NUM_THREADS"] = str(spec.cores)
+        settings["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(spec.cache_gib)))
+        settings["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        settings["OMP_NUM_THREADS"] = str(spec.cores)
+    return settings
 
 
 class VllmEngine:
     """An `Engine` on one in-process `vllm.LLM`."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        _prepare_environment(spec)
+        os.environ |= environment(spec)
         self._spec = spec
         self._chat = ChatTokenizer(spec.base, spec.trust_remote_code, spec.prefill)
         self._used: tuple[str, str | None] | None = (spec.base, None)
@@ -128,6 +128,14 @@ def _start(spec: EngineSpec) -> Any:
     """Start vLLM; raises `EngineError` with the first line of its complaint."""
     from vllm import LLM
 
+    try:
+        return LLM(**llm_settings(spec))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EngineError(f"vLLM cannot start {spec.base}: {first_line(error)}") from error
+
+
+def llm_settings(spec: EngineSpec) -> dict[str, Any]:
+    """What a `vllm.LLM` is started with for `spec`."""
     settings: dict[str, Any] = {
         "model": spec.base,
         "max_model_len": spec.max_model_len,
@@ -152,10 +160,7 @@ def _start(spec: EngineSpec) -> Any:
         }
     else:
         settings |= {"gpu_memory_utilization": spec.gpu_memory}
-    try:
-        return LLM(**settings)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(f"vLLM cannot start {spec.base}: {first_line(error)}") from error
+    return settings
 
 
 def _reply(output: Any) -> Reply:

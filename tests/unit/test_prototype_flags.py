@@ -172,5 +172,5 @@ def test_the_first_judgment_of_the_other_pipeline_is_written_out() -> None:
     assert {(config.data.num_train, config.data.num_validation, config.train.epochs) for config in pipeline} == {
         (10000, 1000, 1)
     }
-    assert [config.engine.batch_size for config in pipeline] == [512, 64, 512, 512]
+    assert [config.engine.batch_size for config in pipeline] == [512, 256, 512, 512]
     assert {config.train.batch_size for config in pipeline} == {32}
