@@ -97,7 +97,8 @@ def _stale_words(gains: Mapping[str, Any]) -> str:
     gain, ranking = gains["brier"], gains["auroc"]
     if gain is None:
         return "Whether the judge had to be trained anew cannot be said: the taught questions have no forecast."
-    within = f"by {gain['difference']:+.3f} in the Brier score (95 % interval {gain['low']:+.3f} to {gain['high']:+.3f})"
+    interval = f"95 % interval {gain['low']:+.3f} to {gain['high']:+.3f}"
+    within = f"by {gain['difference']:+.3f} in the Brier score (above 0: better; {interval})"
     if ranking is not None:
         within += f" and {ranking['difference']:+.3f} in AUROC ({ranking['low']:+.3f} to {ranking['high']:+.3f})"
     if gain["low"] > 0:
