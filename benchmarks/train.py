@@ -82,7 +82,15 @@ class Class:
         return np.arange(number * size, (number + 1) * size) % len(self.prompts)
 
 
-class Ours:
+class Way:
+    """A way to take the steps, in a process of its own."""
+
+    def peak(self) -> int:
+        """This process's peak memory in bytes."""
+        return peak_memory()
+
+
+class Ours(Way):
     """The loop of `know_thyself.learning`, on a group of one."""
 
     def __init__(self, taught: Class, scratch: str) -> None:
@@ -114,12 +122,8 @@ class Ours:
 
         return _timed(lambda n: take_step(self._engine, self._examples, self._taught.batch(n), RATE, (0, 1, n)), first, count)
 
-    def peak(self) -> int:
-        """This process's peak memory in bytes."""
-        return peak_memory()
 
-
-class BareLoop:
+class BareLoop(Way):
     """The limit: plain torch on padded tensors made beforehand, and the verdict words' logits alone."""
 
     def __init__(self, taught: Class, scratch: str) -> None:
@@ -165,12 +169,8 @@ class BareLoop:
         self._optimizer.zero_grad()
         return summed / size
 
-    def peak(self) -> int:
-        """See `Ours.peak`."""
-        return peak_memory()
 
-
-class HfTrainer:
+class HfTrainer(Way):
     """The Trainer of transformers on the same adapter; each example is its prompt and the right word."""
 
     def __init__(self, taught: Class, scratch: str) -> None:
@@ -224,10 +224,6 @@ class HfTrainer:
         )
         trainer.train()
         return [float(seconds) for seconds in np.diff(moments)], []
-
-    def peak(self) -> int:
-        """See `Ours.peak`."""
-        return peak_memory()
 
 
 def _prepare(lesson: Lesson) -> None:

@@ -15,6 +15,11 @@ The text of each holds the value and the remedy. All pickle, so that they cross 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 def first_line(error: BaseException) -> str:
     """The first line of what `error` says, its kind when it says nothing."""
@@ -30,6 +35,17 @@ class KnowThyselfError(Exception):
 def in_a_line(error: BaseException) -> str:
     """`error` in one line; one that was not foreseen tells its kind as well."""
     return first_line(error) if isinstance(error, KnowThyselfError) else f"{type(error).__name__}: {first_line(error)}"
+
+
+def said(message: str) -> str:
+    """What a validator of ours said, without pydantic's words before it."""
+    return message.removeprefix("Value error, ")
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The place of the first thing that is wrong, empty where that is the whole, and what is wrong with it, never its value."""
+    fault = error.errors()[0]
+    return ".".join(map(str, fault["loc"])), said(fault["msg"])
 
 
 class ConfigError(KnowThyselfError):

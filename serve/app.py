@@ -20,7 +20,7 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.context import _get_global_client
 
 from know_thyself.compute.environment import prepare_environment
-from know_thyself.errors import ConfigError, EngineError
+from know_thyself.errors import ConfigError, EngineError, first_fault
 from serve.auth import check_host
 from serve.beside import Handle, JudgeReplica, SharedStore, remote_judge
 from serve.ids import FROM_ENVIRONMENT
@@ -73,9 +73,8 @@ def build(args: dict[str, Any]) -> serve.Application:
     try:
         settings = _from_root(Settings.model_validate(args))
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "arguments"
-        raise ConfigError(f"{place}: {fault['msg'].removeprefix('Value error, ')}") from None
+        place, told = first_fault(error)
+        raise ConfigError(f"{place or 'arguments'}: {told}") from None
     if settings.journal and not settings.secret:
         raise ConfigError(
             "a journal takes a secret that all replicas share, for ids of judgments: give secret=FILE or env:NAME"

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from know_thyself.errors import EngineError, first_line
+from know_thyself.errors import EngineError, first_line, said
 from know_thyself.wire import Error, ErrorResponse, ErrorType
 from serve.judging import BusyError
 
@@ -99,8 +99,7 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     if fault["type"] == "json_invalid":
         return answer_to(ServiceError(400, "invalid_json", f"the body is no JSON ({fault['ctx']['error']}): mend it"))
     param = ".".join(str(part) for part in fault["loc"][1:] if part not in TAGS)[:LONGEST_PARAM] or "body"
-    message = fault["msg"].removeprefix("Value error, ")
-    return answer_to(ServiceError(422, fault["type"], f"{param}: {message}", param))
+    return answer_to(ServiceError(422, fault["type"], f"{param}: {said(fault['msg'])}", param))
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from know_thyself.errors import ConfigError
+from know_thyself.errors import ConfigError, first_fault
 from know_thyself.wire import MAX_INPUTS, Bar, Closed, Share
 
 DEFAULTS = Path(__file__).with_name("policy.toml")
@@ -164,10 +164,7 @@ def read_settings(file: Path, kind: type[Settings]) -> Settings:
         return kind.model_validate(_parsed(file))
     except (OSError, ValueError) as error:
         if isinstance(error, ValidationError):
-            fault = error.errors()[0]
-            place = ".".join(map(str, fault["loc"]))
-            told = f"{place}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-            raise ConfigError(f"{file}: {told}") from None
+            raise ConfigError(": ".join(filter(None, (str(file), *first_fault(error))))) from None
         raise ConfigError(f"{file} cannot be read as TOML or JSON ({type(error).__name__}): mend it, or name another") from None
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from know_thyself.client.http import AsyncKnowThyself
-from know_thyself.errors import DataError, RemoteError
+from know_thyself.errors import DataError, RemoteError, first_fault
 
 CONCURRENCY = 16
 
@@ -92,9 +92,8 @@ def _line(number: int, data: bytes) -> BatchLine:
     try:
         return BatchLine(number=number, custom_id=custom_id, sent=BatchRequest.model_validate(found))
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "the line"
-        sent = BatchError(code="invalid_line", message=f"line {number}, {place}: {fault['msg']}")
+        place, told = first_fault(error)
+        sent = BatchError(code="invalid_line", message=f"line {number}, {place or 'the line'}: {told}")
         return BatchLine(number=number, custom_id=custom_id, sent=sent)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from know_thyself.errors import PASSING, DataError, RemoteError
+from know_thyself.errors import PASSING, DataError, RemoteError, first_fault
 from know_thyself.wire import (
     Bar,
     ChatMessage,
@@ -124,9 +124,8 @@ def _valid(kind: TypeAdapter[Kind], value: object, name: str) -> Kind:
     try:
         return kind.validate_python(value)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, (name, *fault["loc"])))
-        raise DataError(f"{place}: {fault['msg'].removeprefix('Value error, ')}") from None
+        place, told = first_fault(error)
+        raise DataError(f"{'.'.join(filter(None, (name, place)))}: {told}") from None
 
 
 def body_of(request: JudgmentRequest) -> bytes:

@@ -15,7 +15,7 @@ from pydantic_settings import SettingsError
 
 from know_thyself.config.sections import Section
 from know_thyself.config.tree import ENV_PREFIX, RunConfig
-from know_thyself.errors import ConfigError
+from know_thyself.errors import ConfigError, said
 
 ROOT_VARIABLE = "KT_EXPERIMENTS"
 FAKE_PREFIX = "KT_FAKE_"
@@ -119,7 +119,7 @@ def _explain(error: ValidationError) -> str:
     faults = []
     for fault in error.errors():
         setting = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
+        message = said(fault["msg"])
         if fault["type"] == "extra_forbidden":
             message = NOT_PLAIN.get(setting, "there is no such setting: see --help")
         value = "" if isinstance(fault["input"], dict | BaseModel) else f"={_shown(fault['input'])}"

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from know_thyself.doctor import probe
 from know_thyself.doctor.findings import PORTS, Finding, judge_versions, our_ray, package_names
 from know_thyself.doctor.here import read_token
+from know_thyself.doctor.probe import MARK
 from know_thyself.errors import ConfigError, first_line
 
 MARKET, SPOT = "ray.io/market-type", "spot"
 """The label of a node that says whether it may be taken away, and what it then says."""
 REFUSED = (401, 403)
+PROBE = Path(__file__).with_name("probe.py")
+"""What is run on the nodes, as text."""
 SERVE = next(port for port, what in PORTS.items() if what == "Ray Serve")
 POLL = 0.5
 
@@ -120,7 +122,7 @@ def _run_probe(server: JobServer, root: Path, patience: float) -> tuple[dict[str
     """What the probe found on the nodes; None, with the reason and the remedy, where it found nothing."""
     job = f"doctor-{uuid.uuid4().hex[:8]}"
     asked = {"root": str(root), "packages": package_names(), "ports": [SERVE]}
-    words = ["python", "-c", Path(probe.__file__).read_text(encoding="utf-8"), json.dumps(asked)]
+    words = ["python", "-c", PROBE.read_text(encoding="utf-8"), json.dumps(asked)]
     status, _ = server.ask("/api/jobs/", "POST", {"entrypoint": shlex.join(words), "submission_id": job})
     if status != 200:
         return None, f"the job server takes no job (status {status}): look at the dashboard"
@@ -132,8 +134,8 @@ def _run_probe(server: JobServer, root: Path, patience: float) -> tuple[dict[str
     server.ask(f"/api/jobs/{job}", "DELETE")
     lines = str((printed or {}).get("logs", "")).splitlines()
     for line in lines:
-        if line.startswith(probe.MARK):
-            return json.loads(line.removeprefix(probe.MARK)), ""
+        if line.startswith(MARK):
+            return json.loads(line.removeprefix(MARK)), ""
     return None, f"a job ended as {ended}, saying: {(lines or ['nothing'])[-1]}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 
 from packaging.requirements import Requirement
 
@@ -48,17 +48,6 @@ def our_ray() -> str:
 def package_names() -> list[str]:
     """The packages whose versions are looked at, on a machine or a node."""
     return sorted({name for found in our_packages().values() for name in found})
-
-
-def installed(names: list[str]) -> dict[str, str]:
-    """The versions of those of `names` that this Python has."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def judge_versions(found: Mapping[str, str]) -> Finding:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from know_thyself.doctor.findings import PORTS, Finding, installed, judge_versions, package_names
+from know_thyself.doctor.findings import PORTS, Finding, judge_versions, package_names
+from know_thyself.doctor.probe import installed, is_free
 from know_thyself.errors import ConfigError
 
 LEAST_FREE = 2 * 2**30
@@ -63,17 +63,6 @@ def judge_ports() -> Finding:
     if taken:
         return Finding("ports", False, f"taken: {', '.join(taken)}: stop what listens there, or choose others")
     return Finding("ports", True, f"{', '.join(map(str, PORTS))} are free")
-
-
-def is_free(port: int) -> bool:
-    """Whether a program of this machine could listen on `port` of loopback."""
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def judge_token() -> Finding:

@@ -21,22 +21,31 @@ PATIENCE = 60
 """Seconds that a node may take to answer."""
 
 
-def look(folder: str, node: str, packages: list[str], ports: list[int]) -> dict[str, Any]:
-    """What this node has and can do; it reads what the head wrote to `folder`, and writes a file of its own name there."""
+def installed(names: list[str]) -> dict[str, str]:
+    """The versions of those of `names` that this Python has."""
     found = {}
-    for name in packages:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    taken = []
-    for port in ports:
-        with socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind(("127.0.0.1", port))
-            except OSError:
-                taken.append(port)
+    return found
+
+
+def is_free(port: int) -> bool:
+    """Whether a program of this machine could listen on `port` of loopback."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def look(folder: str, node: str, packages: list[str], ports: list[int]) -> dict[str, Any]:
+    """What this node has and can do; it reads what the head wrote to `folder`, and writes a file of its own name there."""
+    taken = [port for port in ports if not is_free(port)]
     fault = ""
     try:
         (Path(folder) / "head").read_text()
@@ -45,7 +54,7 @@ def look(folder: str, node: str, packages: list[str], ports: list[int]) -> dict[
         fault = "what the head writes is not there"
     except OSError as error:
         fault = error.strerror or type(error).__name__
-    return {"packages": found, "taken": taken, "storage": fault, "python": platform.python_version()}
+    return {"packages": installed(packages), "taken": taken, "storage": fault, "python": platform.python_version()}
 
 
 def main(asked: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.data.pools import Pools, cut_pools
-from know_thyself.errors import ConfigError
+from know_thyself.errors import ConfigError, first_fault
 from know_thyself.pipelines.inputs import Inputs, check_inputs, check_learner
 
 RATES = {"lora": 1e-4, "full": 1e-5}
@@ -64,4 +64,4 @@ def knowledge_config(config: RunConfig) -> TrainConfig:
     try:
         return TrainConfig.model_validate({**train.model_dump(), **taught})
     except ValidationError as error:
-        raise ConfigError(f"study: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        raise ConfigError(f"study: {first_fault(error)[1]}") from error

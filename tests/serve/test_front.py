@@ -46,14 +46,20 @@ def front() -> Iterator[int]:
                 proxy.kill()
 
 
+def answered(port: int, path: str) -> httpx2.Response | None:
+    """What is answered at `port`; None while nobody listens there."""
+    try:
+        return httpx2.get(f"http://127.0.0.1:{port}{path}")
+    except httpx2.TransportError:
+        return None
+
+
 def await_ready(port: int, proxy: subprocess.Popen[bytes]) -> None:
     for _ in range(600):
         assert proxy.poll() is None
-        try:
-            if httpx2.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
+        answer = answered(port, "/health/ready")
+        if answer is not None and answer.status_code == 200:
+            return
         time.sleep(0.05)
     raise AssertionError("the front proxy does not answer")
 
@@ -136,13 +142,12 @@ def test_a_service_that_is_gone_is_told_in_the_same_shape() -> None:
     with subprocess.Popen([HAPROXY, "-f", str(CONFIGURATION), "-db"], env={**os.environ, **settings}) as proxy:
         try:
             for _ in range(100):
-                try:
-                    answer = httpx2.get(f"http://127.0.0.1:{port}/v1/models")
+                if (answer := answered(port, "/v1/models")) is not None:
                     break
-                except httpx2.TransportError:
-                    time.sleep(0.05)
+                time.sleep(0.05)
         finally:
             proxy.kill()
+    assert answer is not None
     assert answer.status_code == 503
     assert ErrorResponse.model_validate_json(answer.content).error.code == "not_ready"
     assert answer.headers["retry-after"] == "2"
