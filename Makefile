@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
+LANES := -n 2 --dist loadgroup --no-loadscope-reorder
 LOCK := requirements/cpu.txt requirements/dev.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --no-input
 # The usual index has only the CUDA build of PyTorch; this is PyTorch's own public index of CPU builds.
@@ -28,8 +29,8 @@ demo: setup  ## the main job on the embedded world; no downloads, no GPU
 serve: setup  ## the judgment service on the judge that `make demo` trained, with a page at http://127.0.0.1:8700
 	@$(BIN)/python -m serve
 
-test: setup  ## every test that needs no GPU and no patience
-	@$(BIN)/python -m pytest
+test: setup  ## every test that needs no GPU and no patience, in two lanes: each waits for processes to start half of its time
+	@$(BIN)/python -m pytest $(LANES)
 
 test-long: setup  ## the tests that take minutes as well
 	@$(BIN)/python -m pytest -m "not gpu"

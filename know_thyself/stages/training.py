@@ -22,7 +22,6 @@ from know_thyself.errors import KnowThyselfError, StageError, first_line
 from know_thyself.experiment import StageFolder
 from know_thyself.learning.checkpoints import remove_sealed
 from know_thyself.learning.lesson import ADAPTER, CHECKPOINTS, EXAMPLES, MODEL, PROGRESS, STATE, Lesson
-from know_thyself.learning.loop import learn
 from know_thyself.learning.tuning import result_files
 from know_thyself.types import StageDone
 
@@ -79,7 +78,9 @@ def _trainer(folder: StageFolder, lesson: Lesson) -> TorchTrainer:
 
 
 def _work(arguments: dict[str, Any]) -> None:
-    """What one worker does."""
+    """What one worker does; the driver and Ray Train's controller need not import what learns, and start sooner."""
+    from know_thyself.learning.loop import learn
+
     lesson: Lesson = arguments["lesson"]
     rank = ray.train.get_context().get_world_rank()
     quiet_worker(Path(lesson.logs) / f"{STAGES[lesson.teaches]}-epoch{lesson.epoch}-rank{rank}.log")

@@ -21,7 +21,6 @@ ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 HOTPOT, NATURAL = DATA / "hotpotqa_distractor_100.json", DATA / "nq_open_dev.jsonl"
 
-pytestmark = pytest.mark.engine
 real_data = pytest.mark.skipif(not (HOTPOT.is_file() and NATURAL.is_file()), reason=f"the real questions are not in {DATA}")
 
 

@@ -202,7 +202,9 @@ def test_a_service_that_says_no_time_is_asked_again_soon(ask: Ask) -> None:
 
 
 @both
-@pytest.mark.parametrize("seconds", ["60", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)])
+@pytest.mark.parametrize(
+    "seconds", ["60", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)], ids=["seconds", "a date"]
+)
 def test_nobody_waits_past_the_deadline(ask: Ask, seconds: str) -> None:
     with scripted((503, {"retry-after": seconds}, BUSY)) as (address, app):
         with pytest.raises(RemoteError, match="too many wait") as caught:

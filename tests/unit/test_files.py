@@ -97,7 +97,11 @@ def test_a_malformed_line_is_refused_by_number_or_set_aside_and_counted(line: by
     assert dropped == {"malformed line": 1}
 
 
-@pytest.mark.parametrize("content", [gzip.compress(GOOD * 50)[:-30], b"no gzip", gzip.compress(GOOD)[:-8] + b"\0" * 8])
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(GOOD * 50)[:-30], b"no gzip", gzip.compress(GOOD)[:-8] + b"\0" * 8],
+    ids=["cut short", "no gzip", "another sum"],
+)
 def test_a_damaged_gzip_file_is_refused_even_if_lenient(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train\.jsonl\.gz is a damaged or truncated gzip file"):
         read(tmp_path, content, "lenient", "train.jsonl.gz")
