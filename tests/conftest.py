@@ -29,18 +29,13 @@ MARKS = {"ray": "ray", "engine": "engine", "behaviour": "engine"}
 SMALL_WORLD = WorldRecipe(seed=7, subjects=60, steps=40, layers=2, width=96, batch=32, vocabulary=512)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, and share them out over the lanes of `make test`: real engines in one, all else by file.
-
-    It comes first, as pytest-xdist reads the groups in the same hook.
-    """
-    for item in items:
-        for folder, mark in MARKS.items():
-            if folder in item.path.parts:
-                item.add_marker(mark)
-        is_engine = item.get_closest_marker("engine") is not None
-        item.add_marker(pytest.mark.xdist_group("engine" if is_engine else item.path.name))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by its folder, and with its lane of `make test`: real engines share one, all else goes by file."""
+    for folder, mark in MARKS.items():
+        if folder in item.path.parts:
+            item.add_marker(mark)
+    is_engine = item.get_closest_marker("engine") is not None
+    item.add_marker(pytest.mark.xdist_group("engine" if is_engine else item.path.name))
 
 
 @pytest.fixture(scope="session")
