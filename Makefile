@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
-LANES := -n 2 --dist loadgroup --no-loadscope-reorder
+LANES := -n 2 --no-loadscope-reorder
 LOCK := requirements/cpu.txt requirements/dev.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --no-input
 # The usual index has only the CUDA build of PyTorch; this is PyTorch's own public index of CPU builds.

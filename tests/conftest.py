@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from know_thyself.testing import fake_answer
 from know_thyself.world.recipe import WorldRecipe
@@ -30,12 +32,23 @@ SMALL_WORLD = WorldRecipe(seed=7, subjects=60, steps=40, layers=2, width=96, bat
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test by its folder, and with its lane of `make test`: real engines share one, all else goes by file."""
+    """Mark a test by its folder."""
     for folder, mark in MARKS.items():
         if folder in item.path.parts:
             item.add_marker(mark)
-    is_engine = item.get_closest_marker("engine") is not None
-    item.add_marker(pytest.mark.xdist_group("engine" if is_engine else item.path.name))
+
+
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """The lanes of `make test`: all tests of real engines go down one of them, any others by file down whichever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "engine" if any(MARKS.get(folder) == "engine" for folder in file.split("/")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
+    """What shares tests out when pytest is told how many lanes there are."""
+    return Lanes(config, log)
 
 
 @pytest.fixture(scope="session")
