@@ -19,6 +19,7 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "600000",  # a process that was started for one stage serves the next
     "RAY_worker_niceness": "0",  # at Ray's own 15, anything else on the machine starves what is tested
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for one another take the cores from the tests of the other lane
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
