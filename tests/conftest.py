@@ -24,6 +24,7 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the package, each for itself
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 PATIENCE = 1100
