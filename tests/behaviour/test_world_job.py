@@ -16,7 +16,7 @@ from know_thyself.models import resolve_model
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-SIZES = ("--data.num-train", "1400", "--data.num-validation", "500", "--data.least", "150", "--train.epochs", "2")
+SIZES = ("--data.num-train", "1800", "--data.num-validation", "600", "--data.least", "150", "--train.epochs", "2")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_model_learns_what_it_knows(summary: dict[str, Any]) -> None:
     assert trained["auroc_low"] > untrained["auroc_high"]
     assert trained["judgment_accuracy"] > trained["majority"]
     assert trained["qa_accuracy"] == untrained["qa_accuracy"]
-    assert trained["questions"] + trained["dropped"] == 500
+    assert trained["questions"] + trained["dropped"] == 600
 
 
 def test_the_evidence_stands_beside_the_epochs(summary: dict[str, Any]) -> None:
