@@ -17,7 +17,7 @@ from rich.console import Console
 
 from know_thyself.artefacts import adapter_rank
 from know_thyself.compute.session import check_cpus, check_workers, cluster_device, node_cores, ray_session
-from know_thyself.compute.tables import rows_committed, write_part
+from know_thyself.compute.tables import progress_of, write_part
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.cost import write_used
 from know_thyself.data.splits import Questions
@@ -156,7 +156,7 @@ class Bench:
             block_rows=config.engine.block_rows,
         )
         total = questions.done.num_out
-        with watch(self.console, title, "questions", lambda: Position(rows_committed(folder), total)):
+        with watch(self.console, title, "questions", progress_of(folder, total)):
             done = examining.examine(folder, questions.folder, total, task, pool, self.experiment.logs)
         return Result(folder, done)
 
@@ -185,7 +185,7 @@ class Bench:
             self._tell_faults(folder)
             return result
         total = examined.done.num_out
-        with watch(self.console, "grading the answers", "questions", lambda: Position(rows_committed(folder), total)):
+        with watch(self.console, "grading the answers", "questions", progress_of(folder, total)):
             done = grading.grade_trials(folder, examined.folder, questions.folder, total, grader)
         self._tell_faults(folder)
         return Result(folder, done)

@@ -115,11 +115,19 @@ PRICES = {"on_demand": "on demand", "spot": "on spot"}
 
 def used_rows(used: Mapping[str, Any] | None) -> list[tuple[str, str, str, str, str]]:
     """What devices were held for, hours, questions, tokens read and written; a dash where it is not a matter of that."""
-    acts = {} if used is None else used["acts"]
-    counts = ("questions", "tokens_read", "tokens_written")
+
+    def count(row: Mapping[str, int], name: str) -> str:
+        return f"{row[name]:,}" if row[name] else "–"
+
     return [
-        (USES[act], f"{row['device_seconds'] / 3600:.4g}", *(f"{row[name]:,}" if row[name] else "–" for name in counts))
-        for act, row in acts.items()
+        (
+            USES[act],
+            f"{row['device_seconds'] / 3600:.4g}",
+            count(row, "questions"),
+            count(row, "tokens_read"),
+            count(row, "tokens_written"),
+        )
+        for act, row in ({} if used is None else used["acts"]).items()
     ]
 
 
