@@ -31,7 +31,7 @@ HOUR = 3600.0
 class Fleet:
     """So many engines, each with `question` seconds a question and `start` seconds before the first.
 
-    `preemptions` come per engine and hour, a new machine `replacement` seconds later; a block takes the driver `driver` seconds.
+    `preemptions` are per engine and hour, a new machine comes `replacement` seconds later, a block takes the driver `driver`.
     """
 
     engines: int
