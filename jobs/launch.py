@@ -34,7 +34,7 @@ def launch(job: str, work: Callable[[RunConfig], None], *, study: bool = False) 
             config = config.model_copy(update={"name": study_name(config)})
         root = experiments_root(config)  # one that cannot be used is refused before anything heavy loads
         if config.dry_run:
-            from know_thyself.cost import dry_run
+            from know_thyself.pipelines.dry_run import dry_run
 
             print(json.dumps(dry_run(config), indent=2))
         else:

@@ -1,82 +1,147 @@
-"""What a run will do before it does it: resolved settings, stages already there, questions and tokens expected."""
+"""What a run will cost before it does, and what it has used: tokens, hours of devices, money.
+
+Throughput and prices are given or measured, never assumed: what is unknown makes None, with the reason beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from know_thyself import prompts
-from know_thyself.config import RunConfig
-from know_thyself.data.sources import find_source
-from know_thyself.errors import HubError
-from know_thyself.experiment import MARKER, experiment_name, experiments_root
-from know_thyself.pipelines.inputs import load_questions
-from know_thyself.types import Question, Split
+from know_thyself.config import CostConfig, RunConfig
+from know_thyself.errors import ConfigError
+from know_thyself.experiment import Experiment, experiments_root, find_experiment, write_whole
+from know_thyself.experiment.usage import Act, Use, total, used_by
 
-CHARACTERS_PER_TOKEN = 4.0
-"""A usual figure for English under a large vocabulary; the estimate loads no tokenizer."""
+SCHEMA = 1
+HOUR = 3600.0
 
 
-def dry_run(config: RunConfig) -> dict[str, Any]:
-    """The resolved settings, the experiment and its finished stages, and the tokens a full run would read and write.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a whole run has to do, at most: tokens to generate, to read in judging and to learn from, and starts of devices."""
 
-    Where the hub is out of reach it says so, and tells what the data set's card says.
+    sampled: float
+    judged: float
+    trained: float
+    starts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """How fast one device works, in tokens per second, and the seconds until it does; None is unknown.
+
+    `answer_tokens` and `characters_per_token` are what lies between questions and tokens.
     """
-    try:
-        told = _told(config)
-    except HubError as error:
-        told = {"not_read": str(error), **_by_card(config)}
-    path = experiments_root(config) / experiment_name(config)
+
+    sampled: float | None = None
+    judged: float | None = None
+    trained: float | None = None
+    start: float | None = None
+    answer_tokens: float | None = None
+    characters_per_token: float | None = None
+
+    @classmethod
+    def of(cls, uses: Mapping[Act, Use]) -> Throughput:
+        """What `uses` measured."""
+        sampled, judged, trained, started = (uses.get(act, Use()) for act in ("sample", "judge", "train", "start"))
+        asked = total([sampled, judged])
+        return cls(
+            sampled=_ratio(sampled.written, sampled.seconds),
+            judged=_ratio(judged.read, judged.seconds),
+            trained=_ratio(trained.read, trained.seconds),
+            start=_ratio(started.seconds, started.times if "start" in uses else 0),
+            answer_tokens=_ratio(sampled.written, sampled.answers),
+            characters_per_token=_ratio(asked.characters, asked.read),
+        )
+
+    def hours(self, work: Work) -> dict[str, float | None]:
+        """Hours of devices for each part of `work`; of what is unknown None, unless there is none of it to do."""
+        seconds = {
+            "sample": _seconds(work.sampled, self.sampled),
+            "judge": _seconds(work.judged, self.judged),
+            "train": _seconds(work.trained, self.trained),
+            "start": None if self.start is None else work.starts * self.start,
+        }
+        return {name: None if much is None else much / HOUR for name, much in seconds.items()}
+
+
+def _seconds(tokens: float, pace: float | None) -> float | None:
+    """Seconds for so many `tokens` at so many a second: none for none, even at an unknown pace."""
+    if not tokens:
+        return 0.0
+    return None if pace is None else tokens / pace
+
+
+def _ratio(much: float, by: float) -> float | None:
+    return much / by if much and by else None
+
+
+def throughput_of(config: RunConfig) -> tuple[Throughput, dict[str, str] | None]:
+    """What to reckon with: given in the settings, else measured by the experiment that they name; and by which, on which model.
+
+    Raises `StoreError` when there is no such experiment, `ConfigError` when it has measured nothing.
+    """
+    given, name = config.cost, config.cost.measured_by
+    measured, by = Throughput(), None
+    if name is not None:
+        experiment = find_experiment(experiments_root(config), name)
+        uses = used_by(experiment.path)
+        if not uses:
+            raise ConfigError(f"cost.measured-by={name} has measured nothing: name an experiment that has asked its questions")
+        measured = Throughput.of(uses)
+        by = {"experiment": experiment.name, "model": json.loads((experiment.path / "config.json").read_bytes())["model"]}
+    own = given.model_dump(include={field.name for field in fields(Throughput)}, exclude_none=True)
+    return replace(measured, **own), by
+
+
+def cost_of(work: Work, throughput: Throughput, prices: CostConfig) -> dict[str, Any]:
+    """Hours of devices and money for `work`, and why either is None."""
+    hours = throughput.hours(work)
+    unknown = [name for name, much in hours.items() if much is None]
+    known = None if unknown else sum(much for much in hours.values() if much is not None)
+    reason = f"no throughput known of: {', '.join(unknown)}; give --cost.measured-by, or --cost.sampled, judged, trained, start"
     return {
-        "config": config.model_dump(mode="json"),
-        "experiment": str(path),
-        "stages_done": sorted(marker.parent.name for marker in path.glob(f"stages/*/{MARKER}")),
-        **told,
+        "device_hours": {**{name: _rounded(much) for name, much in hours.items()}, "all": _rounded(known)},
+        "money": money(known, prices),
+        **({"device_hours_undefined": reason} if unknown else {}),
     }
 
 
-def _told(config: RunConfig) -> dict[str, Any]:
-    """What the questions themselves tell."""
-    questions = load_questions(config)
-    return {
-        "questions": {str(split): len(questions.of(split)) for split in Split},
-        "dropped": questions.dropped,
-        "estimate": _estimate(config, questions.questions, len(questions.of(Split.TRAIN))),
-    }
+def money(hours: float | None, prices: CostConfig) -> dict[str, float | None]:
+    """What so many hours of a device cost at each price that is given."""
+    given = {"on_demand": prices.on_demand, "spot": prices.spot}
+    return {name: None if price is None or hours is None else _rounded(hours * price) for name, price in given.items()}
 
 
-def _by_card(config: RunConfig) -> dict[str, Any]:
-    """What can be said of a known data set unread: its rows as its card states them, and of these what is asked for at most."""
-    source = find_source(config)
-    rows = source.subsets.get(source.subset(config.data) or "") if source else None
-    if rows is None:
-        return {}
-    wanted = zip(rows, (config.data.num_train, config.data.num_validation), strict=True)
-    asked = [count if most is None else min(count, most) for count, most in wanted]
-    sampling = config.sampling
+def _rounded(much: float | None) -> float | None:
+    return None if much is None else float(f"{much:.6g}")
+
+
+def used(experiment: Experiment, prices: CostConfig) -> dict[str, Any]:
+    """What all attempts at the stages of `experiment` used so far: the content of used.json."""
+    uses = used_by(experiment.path)
+    hours = sum(use.seconds for use in uses.values()) / HOUR
     return {
-        "rows_by_card": {"train": rows[0], "validation": rows[1]},
-        "estimate": {
-            "questions_at_most": sum(asked),
-            "generated_tokens_at_most": _collections(config) * sum(asked) * sampling.num_trials * sampling.max_tokens,
+        "schema": SCHEMA,
+        "acts": {
+            act: {
+                "device_seconds": round(use.seconds, 3),
+                "times": use.times,
+                "questions": use.questions,
+                "tokens_read": use.read,
+                "tokens_written": use.written,
+            }
+            for act, use in uses.items()
         },
+        "device_hours": _rounded(hours),
+        "prices": {"on_demand": prices.on_demand, "spot": prices.spot},
+        "money": money(hours, prices),
     }
 
 
-def _collections(config: RunConfig) -> int:
-    """How often all questions are answered: once, again after every epoch that changes the answers, never where logs tell."""
-    if config.label.source == "logs":
-        return 0
-    return 1 + config.train.epochs if config.tuning == "full" else 1
-
-
-def _estimate(config: RunConfig, questions: Iterable[Question], num_train: int) -> dict[str, int]:
-    asked = list(questions)
-    prompt = sum(len(prompts.ANSWER_SYSTEM) + len(prompts.ask(question)) for question in asked) / CHARACTERS_PER_TOKEN
-    epochs, collections, sampling = config.train.epochs, _collections(config), config.sampling
-    share = num_train / len(asked)
-    return {
-        "prompt_tokens": round(prompt * (collections + 1 + epochs)),
-        "generated_tokens_at_most": collections * len(asked) * sampling.num_trials * sampling.max_tokens,
-        "trained_tokens_at_most": round(prompt * share * epochs * config.train.passes),
-    }
+def write_used(experiment: Experiment, prices: CostConfig) -> None:
+    """Write used.json."""
+    write_whole(experiment.used, json.dumps(used(experiment, prices), indent=2) + "\n")

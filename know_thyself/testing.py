@@ -72,6 +72,7 @@ class FakeEngine:
         self._order = os.environ.get("KT_FAKE_KILL")
         self._poison = os.environ.get("KT_FAKE_POISON")
         self._has_sampled = False
+        self.tokens_read = 0
 
     def use(self, model: ModelRef) -> None:
         """See `Engine.use`."""
@@ -82,6 +83,7 @@ class FakeEngine:
         self._obey(chats)
         time.sleep(self._delay * len(chats))
         self._has_sampled = True
+        self._count(chats)
         return [
             [self._reply(chat, seed + trial) for trial in range(decoding.num_trials)]
             for chat, seed in zip(chats, seeds, strict=True)
@@ -89,6 +91,7 @@ class FakeEngine:
 
     def judge(self, chats: Sequence[Chat], words: Sequence[str]) -> NDArray[np.float64]:
         """See `Engine.judge`."""
+        self._count(chats)
         read = np.empty((len(chats), len(words)))
         share = NOISE_TUNED if self._is_tuned else NOISE
         for row, chat in zip(read, chats, strict=True):
@@ -102,8 +105,11 @@ class FakeEngine:
     def _is_tuned(self) -> bool:
         return self._model.adapter is not None or self._model.name != self._base
 
+    def _count(self, chats: Sequence[Chat]) -> None:
+        self.tokens_read += sum(map(_words, chats))
+
     def _is_too_long(self, chat: Chat) -> bool:
-        return sum(len(message["content"].split()) for message in chat) > self._longest
+        return _words(chat) > self._longest
 
     def _reply(self, chat: Chat, seed: int) -> Reply:
         if self._is_too_long(chat):
@@ -134,6 +140,10 @@ def _spread(can: float, num_words: int) -> list[float]:
     """Shares of the words, from most able to least, of one who is so sure: binomial, so that the middle word is for halves."""
     last = num_words - 1
     return [math.comb(last, place) * can ** (last - place) * (1 - can) ** place for place in range(num_words)]
+
+
+def _words(chat: Chat) -> int:
+    return sum(len(message["content"].split()) for message in chat)
 
 
 def _asked(chat: Chat) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -18,6 +20,8 @@ from ray.data.datasource import FilenameProvider
 
 from know_thyself.compute.failures import failure
 from know_thyself.experiment import StageFolder, storing
+from know_thyself.experiment.stage import count_ids
+from know_thyself.progress import Look, Position
 from know_thyself.types import StageDone
 
 CHECKPOINTS, STRAYS = "_checkpoint", "_strays"
@@ -54,7 +58,20 @@ class _PartNames(FilenameProvider):
 
 def rows_committed(folder: StageFolder) -> int:
     """Rows of the blocks committed so far."""
-    return sum(pq.read_metadata(block).num_rows for block in _committed(folder))
+    return progress_of(folder, 0)().done
+
+
+def progress_of(folder: StageFolder, total: int) -> Look:
+    """How far a stage of `total` rows is. Each block is looked into once, however often one looks."""
+    rows: dict[str, int] = {}
+
+    def look() -> Position:
+        for block in _committed(folder):
+            if block.name not in rows:
+                rows[block.name] = pq.read_metadata(block).num_rows
+        return Position(sum(rows.values()), total)
+
+    return look
 
 
 def _committed(folder: StageFolder) -> list[Path]:
@@ -64,8 +81,13 @@ def _committed(folder: StageFolder) -> list[Path]:
 
 def _is_complete(folder: StageFolder, num_in: int) -> bool:
     """Whether every row is in a committed block; then no worker need be started."""
-    blocks = [pq.read_table(block, columns=["id"])["id"].to_pylist() for block in _committed(folder)]
-    return len({row for block in blocks for row in block}) == num_in
+    if rows_committed(folder) < num_in:
+        return False
+    return count_ids(_ids(block) for block in _committed(folder)) == num_in
+
+
+def _ids(table: Path) -> pa.Array:
+    return pq.read_table(table, columns=["id"])["id"].combine_chunks()
 
 
 def _set_aside_strays(folder: StageFolder) -> None:
@@ -73,19 +95,26 @@ def _set_aside_strays(folder: StageFolder) -> None:
 
     Workers outlive a killed driver by a moment, and may finish a block that the next attempt does again.
     """
-    blocks = [path.stem for path in _committed(folder)]
-    rows: Counter[str] = Counter()
+    blocks = {path.stem for path in _committed(folder)}
     ids = {}
     for part in folder.tables():
-        if any(part.stem == block or part.stem.startswith(f"{block}-") for block in blocks):
-            ids[part] = pq.read_table(part, columns=["id"])["id"].to_pylist()
-            rows.update(ids[part])
+        if blocks.isdisjoint(accumulate(part.stem.split("-"), "{}-{}".format)):
+            _move(part, folder.path / STRAYS)
         else:
+            ids[part] = _ids(part)
+    rows = _doubled(ids.values())
+    for part, held in ids.items() if rows else ():
+        if all(rows[row] > 1 for row in held.to_pylist()):
+            rows.subtract(held.to_pylist())
             _move(part, folder.path / STRAYS)
-    for part, held in ids.items():
-        if all(rows[row] > 1 for row in held):
-            rows.subtract(held)
-            _move(part, folder.path / STRAYS)
+
+
+def _doubled(parts: Collection[pa.Array]) -> Counter[str]:
+    """How often each id is in `parts` that is there more than once. As long as none is, no id becomes a Python object."""
+    if count_ids(parts) == sum(map(len, parts)):
+        return Counter()
+    counts = pc.value_counts(pa.chunked_array(list(parts)))
+    return Counter({row["values"]: row["counts"] for row in counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist()})
 
 
 def _move(part: Path, to: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from know_thyself.config.loading import load_config, preset_path
 from know_thyself.config.sections import (
+    NAME_PATTERN,
     ChatConfig,
     ColumnsConfig,
+    CostConfig,
     DataConfig,
     EngineConfig,
     LabelConfig,
@@ -18,7 +20,7 @@ from know_thyself.config.sections import (
     StudyConfig,
     TrainConfig,
 )
-from know_thyself.config.tree import HUB_ID, LATEST, NAME_PATTERN, WORLD, RunConfig
+from know_thyself.config.tree import HUB_ID, LATEST, WORLD, RunConfig
 
 __all__ = [
     "HUB_ID",
@@ -27,6 +29,7 @@ __all__ = [
     "WORLD",
     "ChatConfig",
     "ColumnsConfig",
+    "CostConfig",
     "DataConfig",
     "EngineConfig",
     "LabelConfig",

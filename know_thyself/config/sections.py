@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 VOCABULARY = ("embed_tokens", "lm_head")
 """The layers where tokens come in and go out."""
 
@@ -277,3 +278,29 @@ class StudyConfig(Section):
     batch_size: int = Field(default=32, ge=1)
     """Facts per optimiser step over all workers."""
     lora: LoraConfig = LoraConfig()
+
+
+class CostConfig(Section):
+    """What a run may cost. Nothing here is assumed: what is neither given nor measured is not reckoned with.
+
+    A device is a GPU; without GPUs, the cores of one engine or one training worker.
+    """
+
+    on_demand: float | None = Field(default=None, ge=0.0)
+    """Price of a device for an hour, on demand."""
+    spot: float | None = Field(default=None, ge=0.0)
+    """Price of a device for an hour on spot."""
+    measured_by: str | None = Field(default=None, pattern=NAME_PATTERN)
+    """An experiment that has run: `--dry-run` reckons with the throughput it measured; `latest` is the last one."""
+    sampled: float | None = Field(default=None, gt=0.0)
+    """Tokens that an engine generates in a second; goes over what was measured, as do those below."""
+    judged: float | None = Field(default=None, gt=0.0)
+    """Tokens of prompts that an engine reads in a second of judging."""
+    trained: float | None = Field(default=None, gt=0.0)
+    """Tokens that a training worker learns from in a second."""
+    start: float | None = Field(default=None, ge=0.0)
+    """Seconds until an engine or a training worker is ready."""
+    answer_tokens: float | None = Field(default=None, gt=0.0)
+    """Tokens of an answer on average; the most it may have when neither given nor measured."""
+    characters_per_token: float | None = Field(default=None, gt=0.0)
+    """Characters of a prompt by its tokens; 4, usual for English, when neither given nor measured."""

@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from know_thyself.config.sections import (
+    NAME_PATTERN,
     ChatConfig,
+    CostConfig,
     DataConfig,
     EngineConfig,
     EvidenceConfig,
@@ -21,7 +23,6 @@ from know_thyself.config.sections import (
 )
 from know_thyself.types import LabelMode, PromptStyle
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 LATEST = "latest"
 """No experiment's name: the file beside the experiments that names the last one."""
@@ -103,6 +104,7 @@ class RunConfig(BaseSettings):
     train: TrainConfig = TrainConfig()
     evidence: EvidenceConfig = EvidenceConfig()
     study: StudyConfig = StudyConfig()
+    cost: CostConfig = CostConfig()
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:

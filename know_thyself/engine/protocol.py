@@ -57,6 +57,9 @@ class Reply:
 class Engine(Protocol):
     """A language model that answers and judges. Not thread-safe."""
 
+    tokens_read: int
+    """Tokens of all prompts so far."""
+
     def use(self, model: ModelRef) -> None:
         """Answer and judge with `model` from now on; a call with the model in use does nothing."""
 

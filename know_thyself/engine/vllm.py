@@ -42,6 +42,7 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec) -> None:
         os.environ |= environment(spec)
         self._spec = spec
+        self.tokens_read = 0
         self._chat = ChatTokenizer(spec.base, spec.trust_remote_code, spec.prefill)
         self._used: tuple[str, str | None] | None = (spec.base, None)
         self._lora: Any = None
@@ -120,6 +121,7 @@ class VllmEngine:
     def _generate(self, prompts: list[list[int]], settings: Any) -> list[Any]:
         if not prompts:
             return []
+        self.tokens_read += sum(map(len, prompts))
         requests = [{"prompt_token_ids": ids} for ids in prompts]
         return list(self._llm.generate(requests, settings, use_tqdm=False, lora_request=self._lora))
 

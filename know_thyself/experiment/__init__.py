@@ -4,6 +4,7 @@
       config.json               the resolved settings
       stages/<stage>-<digest>/  one folder per stage and settings: parts, then `_DONE.json`, written last
       epochs.json               which stages belong to which epoch
+      used.json                 tokens and time of devices, all attempts together, and what that cost
       summary.json report.html judge/
       phase1_judgment/          of a study: the same of its first phase, before anything was taught
       study.json study.html     of a study: both judges, and what was learned and lost between them
@@ -57,6 +58,7 @@ UNNAMED_SETTINGS = {
     "engine": set(EngineConfig.model_fields) - {"backend", "max_model_len"},
     "train": {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing", "checkpoint_every"},
     "evidence": True,
+    "cost": True,
 }
 """Settings that change no result, and so are no part of an experiment's automatic name."""
 STUDY = "study"
@@ -103,6 +105,11 @@ class Experiment:
     def report(self) -> Path:
         """The HTML report."""
         return self.path / self.part / "report.html"
+
+    @property
+    def used(self) -> Path:
+        """What all attempts used: see `know_thyself.cost`."""
+        return self.path / "used.json"
 
     @property
     def study(self) -> Path:

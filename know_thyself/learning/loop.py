@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from know_thyself.engine.chat import ChatTokenizer
+from know_thyself.experiment.usage import Meter
 from know_thyself.experiment.writing import storing, write_whole
 from know_thyself.learning.checkpoints import checkpoint_folder, newest, seal, step_of
 from know_thyself.learning.examples import Examples
 from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, STATE, Lesson
 from know_thyself.learning.objectives import example_of, objective_of
 from know_thyself.learning.partition import deepspeed_session, start_engine
-from know_thyself.learning.schedule import order, rate, share_of
+from know_thyself.learning.schedule import FILL, order, rate, share_of
 from know_thyself.learning.state import read_state, write_state
 from know_thyself.learning.tuning import open_tuning
 
@@ -38,13 +39,16 @@ def learn(lesson: Lesson) -> None:
 def learn_on(lessons: Sequence[Lesson]) -> None:
     """Run epochs one after the other without a pause, the first as `learn` does; the last one's folder gets the result."""
     first, last = lessons[0], lessons[-1]
+    meter = Meter(Path(first.folder))
     chat = ChatTokenizer(first.base, first.trust_remote_code, first.prefill)
     with deepspeed_session(first) as settings:
         tuning = open_tuning(first)
         engine = start_engine(objective_of(first, chat, tuning.causal), first, settings)
         step, steps = _resume(engine, first)
         for lesson in lessons:
-            steps = _take_steps(engine, _read_examples(lesson, chat), lesson, step, steps)
+            examples = _read_examples(lesson, chat)
+            meter.tell("start")
+            steps = _take_steps(engine, examples, lesson, step, steps, meter)
             step = 0
         weights = write_state(engine, Path(last.folder) / STATE, steps)
         if torch.distributed.get_rank() == 0:
@@ -58,13 +62,16 @@ def _read_examples(lesson: Lesson, chat: ChatTokenizer) -> Examples:
     return Examples([example_of(lesson, chat, row) for row in rows])
 
 
-def _take_steps(engine: Any, examples: Examples, lesson: Lesson, step: int, steps: int) -> int:
+def _take_steps(engine: Any, examples: Examples, lesson: Lesson, step: int, steps: int, meter: Meter) -> int:
     """Take the steps of the epoch after the first `step`; `steps` of all epochs are behind, and what it returns afterwards."""
+    lengths = np.array(examples.lengths)
     batches = list(order(examples.lengths, lesson.config, lesson.seed, lesson.epoch))
     for number, indices in list(enumerate(batches, start=1))[step:]:
         progress = (lesson.epoch - 1 + (number - 0.5) / len(batches)) / lesson.config.epochs
         lr = rate(progress, lesson.config)
         loss = take_step(engine, examples, indices, lr, (lesson.seed, lesson.epoch, number))
+        share = share_of(indices, torch.distributed.get_rank(), torch.distributed.get_world_size())
+        meter.tell("train", questions=int((share != FILL).sum()), read=int(lengths[share[share != FILL]].sum()))
         if torch.distributed.get_rank() == 0:
             _log_step(lesson, number, len(batches), loss, lr)
         every = lesson.config.checkpoint_every

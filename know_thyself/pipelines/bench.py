@@ -17,8 +17,9 @@ from rich.console import Console
 
 from know_thyself.artefacts import adapter_rank
 from know_thyself.compute.session import check_cpus, check_workers, cluster_device, node_cores, ray_session
-from know_thyself.compute.tables import rows_committed, write_part
+from know_thyself.compute.tables import progress_of, write_part
 from know_thyself.config import RunConfig, TrainConfig
+from know_thyself.cost import write_used
 from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_files, digest_json
 from know_thyself.engine.protocol import Decoding, EngineSpec
@@ -155,7 +156,7 @@ class Bench:
             block_rows=config.engine.block_rows,
         )
         total = questions.done.num_out
-        with watch(self.console, title, "questions", lambda: Position(rows_committed(folder), total)):
+        with watch(self.console, title, "questions", progress_of(folder, total)):
             done = examining.examine(folder, questions.folder, total, task, pool, self.experiment.logs)
         return Result(folder, done)
 
@@ -184,7 +185,7 @@ class Bench:
             self._tell_faults(folder)
             return result
         total = examined.done.num_out
-        with watch(self.console, "grading the answers", "questions", lambda: Position(rows_committed(folder), total)):
+        with watch(self.console, "grading the answers", "questions", progress_of(folder, total)):
             done = grading.grade_trials(folder, examined.folder, questions.folder, total, grader)
         self._tell_faults(folder)
         return Result(folder, done)
@@ -335,7 +336,10 @@ def engine_mode(config: RunConfig, device: str) -> Literal["swap", "adapter"]:
 
 @contextmanager
 def open_bench(config: RunConfig, inputs: Inputs, console: Console) -> Iterator[Bench]:
-    """The experiment of `config` opened for writing, on a Ray session that lasts as long as the context."""
+    """The experiment of `config` opened for writing, on a Ray session that lasts as long as the context.
+
+    After work that ends well, used.json says what all of it used.
+    """
     with write_experiment(config) as experiment:
         console.print(f"experiment {experiment.path}")
         with ray_session(config.address, experiment.logs):
@@ -343,3 +347,4 @@ def open_bench(config: RunConfig, inputs: Inputs, console: Console) -> Iterator[
             check_cpus(config.engine.actors_min)
             mode = engine_mode(config, device)
             yield Bench(config=config, experiment=experiment, inputs=inputs, console=console, device=device, mode=mode)
+        write_used(experiment, config.cost)

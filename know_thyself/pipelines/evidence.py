@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from know_thyself.compute.tables import rows_committed
+from know_thyself.compute.tables import progress_of
 from know_thyself.data.scores import read_scores
 from know_thyself.evaluation import findings
 from know_thyself.evaluation.audit import Cost, Rival, audit, compare, run_baselines
@@ -19,7 +19,7 @@ from know_thyself.evaluation.calibration import Fitted
 from know_thyself.evaluation.evidence import Examined
 from know_thyself.evaluation.metrics.scores import Column, Floats, Scores
 from know_thyself.pipelines.bench import Bench, Result
-from know_thyself.progress import Position, watch
+from know_thyself.progress import watch
 from know_thyself.stages import probing
 from know_thyself.types import Split
 
@@ -184,6 +184,6 @@ def _probed(bench: Bench, asked: Mapping[Split, Sequence[Examined]]) -> dict[str
             workers=engine.actors_max, cores=bench.cores, batch_size=config.evidence.batch_size, block_rows=engine.block_rows
         )
         title = "reading the untrained model for the baselines"
-        with watch(bench.console, title, "questions", lambda: Position(rows_committed(folder), total)):
+        with watch(bench.console, title, "questions", progress_of(folder, total)):
             probing.probe(folder, chosen.folder, total, probe, pool, bench.experiment.logs)
     return {row["id"]: row for row in folder.read().to_pylist()}

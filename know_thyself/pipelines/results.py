@@ -8,6 +8,7 @@ from typing import Any
 
 from know_thyself import prompts
 from know_thyself.config import RunConfig
+from know_thyself.cost import used
 from know_thyself.evaluation.drift import Reference
 from know_thyself.evaluation.evidence import examples_worth_reading
 from know_thyself.evaluation.reliability import reliability_of
@@ -69,6 +70,7 @@ def write_results(bench: Bench, questions: Result, epochs: Sequence[EpochResult]
             config=bench.config.model_dump(mode="json"),
             versions=versions(),
             dropped=dropped,
+            used=used(bench.experiment, bench.config.cost),
             examples=examples_worth_reading(best.examined[Split.VALIDATION], answered.folder.read())
             if bench.config.examples
             else {},

@@ -15,8 +15,9 @@ import pyarrow as pa
 from know_thyself import prompts
 from know_thyself.compute.session import quiet_worker
 from know_thyself.compute.tables import Workers, run_table_stage
-from know_thyself.engine.protocol import Decoding, EngineSpec, load_engine_factory, verdict_shares
+from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, load_engine_factory, verdict_shares
 from know_thyself.experiment import StageFolder
+from know_thyself.experiment.usage import Meter
 from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question, StageDone, Trial
 
 TRIAL = pa.struct(
@@ -65,12 +66,13 @@ def trial_seed(question_id: str, seed: int) -> int:
 
 
 class Examiner:
-    """The actor: one engine, asked batch by batch."""
+    """The actor: one engine, asked batch by batch. What it uses it tells in the stage's `folder`."""
 
-    def __init__(self, task: Task, engine: EngineSpec, logs: str) -> None:
+    def __init__(self, task: Task, engine: EngineSpec, folder: str, logs: str) -> None:
         quiet_worker(Path(logs) / f"engine-{os.getpid()}.log")
-        self._task = task
+        self._task, self._meter = task, Meter(Path(folder))
         self._engine = load_engine_factory(task.backend)(engine)
+        self._meter.tell("start")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows of `EXAMINED` for the questions of `batch`."""
@@ -84,7 +86,8 @@ class Examiner:
             return {"trials": [None] * len(questions)}
         self._engine.use(task.answerer)
         seeds = [trial_seed(question.id, task.seed) for question in questions]
-        replies = self._engine.sample([prompts.answer_messages(question) for question in questions], seeds, task.decoding)
+        chats, before = [prompts.answer_messages(question) for question in questions], self._engine.tokens_read
+        replies = self._engine.sample(chats, seeds, task.decoding)
         trials = [
             [
                 Trial(
@@ -99,6 +102,14 @@ class Examiner:
             ]
             for question, seed, given in zip(questions, seeds, replies, strict=True)
         ]
+        self._meter.tell(
+            "sample",
+            questions=len(questions),
+            answers=sum(map(len, replies)),
+            characters=_characters(chats),
+            read=self._engine.tokens_read - before,
+            written=sum(reply.num_tokens for given in replies for reply in given),
+        )
         return {"trials": [[{name: trial[name] for name in TRIAL.names} for trial in row] for row in trials]}
 
     def _judgments(self, questions: Sequence[Question]) -> dict[str, list[Any]]:
@@ -107,14 +118,21 @@ class Examiner:
             return {"probabilities": [None] * len(questions), "mass": [None] * len(questions)}
         self._engine.use(task.judge)
         chats = [prompts.judge_messages(question, task.style, task.mode) for question in questions]
+        before = self._engine.tokens_read
         read = self._engine.judge(chats, list(prompts.VERDICT_WORDS[task.mode].values()))
         mass = np.exp(read).sum(axis=1)
         shares = verdict_shares(read)
         readable = np.isfinite(mass)
+        tokens = self._engine.tokens_read - before
+        self._meter.tell("judge", questions=len(questions), characters=_characters(chats), read=tokens)
         return {
             "probabilities": [row.tolist() if ok else None for row, ok in zip(shares, readable, strict=True)],
             "mass": [float(m) if ok else None for m, ok in zip(mass, readable, strict=True)],
         }
+
+
+def _characters(chats: Sequence[Chat]) -> int:
+    return sum(len(message["content"]) for chat in chats for message in chat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +151,7 @@ def examine(folder: StageFolder, questions: StageFolder, num_questions: int, tas
     on_gpu = pool.engine.device == "cuda"
     workers = Workers(
         worker=Examiner,
-        arguments={"task": task, "engine": pool.engine, "logs": str(logs)},
+        arguments={"task": task, "engine": pool.engine, "folder": str(folder.path), "logs": str(logs)},
         least=pool.least,
         most=pool.most,
         batch_size=pool.batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,12 +28,27 @@ GRADED = pa.schema(
 """One row per question, one entry per trial; `correct` is null where a trial could not be graded, and `fault` says why."""
 
 
+class Answers:
+    """The accepted answers of each question of `parts` by its id. In Arrow's memory, a part of what Python's take."""
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        table = pa.concat_tables([pq.read_table(part, columns=["id", "answers"]) for part in parts]).sort_by("id")
+        self._ids, self._answers = table["id"].combine_chunks(), table["answers"].combine_chunks()
+
+    def __getitem__(self, question: str) -> list[str]:
+        """The answers of the question with this id. Raises `KeyError`."""
+        place = bisect_left(range(len(self._ids)), question, key=lambda row: self._ids[row].as_py())
+        if place == len(self._ids) or self._ids[place].as_py() != question:
+            raise KeyError(question)
+        answers: list[str] = self._answers[place].as_py()
+        return answers
+
+
 class TrialGrader:
     """The worker: holds the accepted answers of all questions, grades batch by batch."""
 
     def __init__(self, questions: Sequence[str], grader: str) -> None:
-        tables = [pq.read_table(Path(part), columns=["id", "answers"]) for part in questions]
-        self._answers = {row["id"]: row["answers"] for table in tables for row in table.to_pylist()}
+        self._answers = Answers([Path(part) for part in questions])
         self._grader, self._name = load_grader(grader)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

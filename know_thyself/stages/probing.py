@@ -27,6 +27,7 @@ from know_thyself.compute.tables import Workers, run_table_stage
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.protocol import Chat
 from know_thyself.experiment import StageFolder
+from know_thyself.experiment.usage import Meter
 from know_thyself.types import LabelMode, PromptStyle, Question, StageDone
 
 NUMBERS = ("entropy", "log_probability", "p_true")
@@ -81,17 +82,18 @@ class _Batch(NamedTuple):
 
 
 class Prober:
-    """The actor: one model, read batch by batch."""
+    """The actor: one model, read batch by batch. What it uses it tells in the stage's `folder`."""
 
-    def __init__(self, probe: Probe, cores: int, logs: str) -> None:
+    def __init__(self, probe: Probe, cores: int, folder: str, logs: str) -> None:
         quiet_worker(Path(logs) / f"probe-{os.getpid()}.log")
-        self._probe = probe
+        self._probe, self._meter = probe, Meter(Path(folder))
         if probe.device == "cpu":
             torch.set_num_threads(cores)
         self._chat = ChatTokenizer(probe.base, probe.trust_remote_code, probe.prefill)
         dtype = torch.float32 if probe.device == "cpu" else torch.bfloat16
         model: Any = AutoModelForCausalLM.from_pretrained(probe.base, dtype=dtype, trust_remote_code=probe.trust_remote_code)
         self._model = model.to(probe.device).eval()
+        self._meter.tell("start")
 
     @torch.inference_mode()
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -101,6 +103,7 @@ class Prober:
         fitting = [i for i, question in enumerate(questions) if self._fits(question)]
         for i, found in zip(fitting, self._read([questions[i] for i in fitting]), strict=True):
             rows[i] |= found
+        self._meter.tell("probe", questions=len(questions))
         return pa.Table.from_pylist(rows, schema=PROBED)
 
     def _chats(self, question: Question) -> list[Chat]:
@@ -239,7 +242,7 @@ def probe(
     """Read the model of `asked` on the committed `questions` into `folder`."""
     workers = Workers(
         worker=Prober,
-        arguments={"probe": asked, "cores": pool.cores, "logs": str(logs)},
+        arguments={"probe": asked, "cores": pool.cores, "folder": str(folder.path), "logs": str(logs)},
         least=1,
         most=pool.workers,
         batch_size=pool.batch_size,

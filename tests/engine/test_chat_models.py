@@ -106,7 +106,7 @@ def where_tokens_are_made(model: Path, prefill: str | None, recorder: Recorder, 
         max_model_len=LONGEST,
         encoding=chat.digest,
     )
-    examining.Examiner(task, started, str(scratch))(pa.Table.from_pylist([TOLD.to_row()]))
+    examining.Examiner(task, started, str(scratch), str(scratch))(pa.Table.from_pylist([TOLD.to_row()]))
     write_judge(scratch / "judge", card_of(base, chat), None)
     with LocalJudge(scratch / "judge") as judge:
         judge.judge_many([TOLD.text], [TOLD.context])

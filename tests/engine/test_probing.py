@@ -39,10 +39,11 @@ def a_probe(folder: Path) -> probing.Probe:
 
 
 @pytest.fixture(scope="module")
-def rows(small_world: Path) -> list[dict[str, object]]:
+def rows(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    folder = str(tmp_path_factory.mktemp("probed"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probing, "quiet_worker", lambda log: None)
-        prober = probing.Prober(a_probe(small_world / "model"), cores=1, logs="unused")
+        prober = probing.Prober(a_probe(small_world / "model"), cores=1, folder=folder, logs="unused")
     table = pa.Table.from_pylist([question.to_row() for question in [*QUESTIONS, LONG]])
     read = prober(table)
     assert read.schema == probing.PROBED

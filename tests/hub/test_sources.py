@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from know_thyself.config import ColumnsConfig, DataConfig, LabelConfig, RunConfig
-from know_thyself.cost import dry_run
 from know_thyself.data.rows import Loaded
 from know_thyself.data.sources import SOURCES, find_source, load
 from know_thyself.errors import ConfigError, DataError, HubError
+from know_thyself.pipelines.dry_run import dry_run
 from know_thyself.pipelines.inputs import load_questions
 from know_thyself.types import Split
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from know_thyself.compute.tables import CHECKPOINTS, STRAYS, Workers, rows_committed, run_table_stage
+from know_thyself.compute.tables import CHECKPOINTS, STRAYS, Workers, progress_of, rows_committed, run_table_stage
 from know_thyself.experiment import Experiment, StageFolder
+from know_thyself.progress import Position
 
 
 def part(folder: StageFolder, name: str, ids: list[str], checkpoint: str | None) -> None:
@@ -55,3 +57,14 @@ def test_a_block_done_twice_counts_once(folder: StageFolder) -> None:
     rows = commit(folder, 4)
     assert [row["id"] for row in rows] == ["a", "b", "c", "d"]
     assert [path.name for path in (folder.path / STRAYS).iterdir()] == ["part-late-000000-0.parquet"]
+
+
+def test_a_block_is_looked_into_once(folder: StageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    part(folder, "first", ["a", "b"], checkpoint="")
+    look = progress_of(folder, 3)
+    assert look() == Position(2, 3)
+    part(folder, "second", ["c"], checkpoint="")
+    read = Mock(wraps=pq.read_metadata)
+    monkeypatch.setattr(pq, "read_metadata", read)
+    assert [look(), look()] == [Position(3, 3)] * 2
+    assert [call.args[0].stem for call in read.mock_calls if call.args] == ["part-second-000000"]

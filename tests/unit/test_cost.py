@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from know_thyself import prompts
-from know_thyself.config import DataConfig, RunConfig, SamplingConfig, TrainConfig
-from know_thyself.cost import CHARACTERS_PER_TOKEN, dry_run
+from know_thyself.config import CostConfig, DataConfig, RunConfig, SamplingConfig, TrainConfig
 from know_thyself.data.sources import load
 from know_thyself.errors import DataError
 from know_thyself.experiment import write_experiment
+from know_thyself.pipelines.dry_run import CHARACTERS_PER_TOKEN, dry_run
 
 
 @pytest.fixture
@@ -74,3 +74,21 @@ def test_it_names_the_stages_that_are_done(config: RunConfig) -> None:
 def test_questions_that_are_not_there_are_told(config: RunConfig) -> None:
     with pytest.raises(DataError, match="/nowhere is no folder"):
         dry_run(config.model_copy(update={"dataset": "/nowhere"}))
+
+
+def test_hours_and_money_follow_from_what_is_given(config: RunConfig) -> None:
+    given = CostConfig(sampled=2.0, judged=50.0, trained=25.0, start=36.0, answer_tokens=4.0, on_demand=3.0)
+    told: dict[str, Any] = dry_run(config.model_copy(update={"cost": given}))["estimate"]
+    assert told["generated_tokens"] == 75 * 3 * 4
+    assert told["device_hours"]["sample"] == pytest.approx(75 * 3 * 4 / 2.0 / 3600)
+    assert told["device_hours"]["judge"] == pytest.approx(told["prompt_tokens"] * 3 / 4 / 50.0 / 3600, rel=1e-3)
+    assert told["device_hours"]["train"] == pytest.approx(told["trained_tokens_at_most"] / 25.0 / 3600, rel=1e-3)
+    assert told["device_hours"]["start"] == pytest.approx((3 + 2) * 36.0 / 3600)  # three examinations, two trainings
+    assert told["money"] == {"on_demand": pytest.approx(3.0 * told["device_hours"]["all"], rel=1e-4), "spot": None}
+
+
+def test_without_a_throughput_there_are_no_hours(config: RunConfig) -> None:
+    told: dict[str, Any] = dry_run(config.model_copy(update={"cost": CostConfig(on_demand=3.0)}))["estimate"]
+    assert told["device_hours"]["all"] is None
+    assert told["money"]["on_demand"] is None
+    assert "generated_tokens" not in told

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.prototype_flags import translate
 from know_thyself.config import RunConfig, load_config, preset_path
-from know_thyself.cost import dry_run
+from know_thyself.pipelines.dry_run import dry_run
 from know_thyself.pipelines.study import knowledge_config
 
 FOLDER = preset_path("world").parent

@@ -271,3 +271,20 @@ def test_the_scores_for_the_slider_are_those_of_the_judge(improved: str) -> None
     assert scores.forecast is not None
     assert [row[0] for row in embedded] == sorted(scores.forecast.round(4).tolist(), reverse=True)
     assert sum(row[1] for row in embedded) == pytest.approx(scores.accuracy.sum())
+
+
+def test_what_it_used_is_shown_with_the_prices_given() -> None:
+    used = {
+        "acts": {
+            "sample": {"device_seconds": 1800.0, "times": 9, "questions": 1200, "tokens_read": 34567, "tokens_written": 890},
+            "start": {"device_seconds": 90.0, "times": 2, "questions": 0, "tokens_read": 0, "tokens_written": 0},
+        },
+        "device_hours": 0.525,
+        "prices": {"on_demand": 4.0, "spot": None},
+        "money": {"on_demand": 2.1, "spot": None},
+    }
+    page = render(dataclasses.replace(make_report(0.1, 0.6), used=used))
+    for shown in ("What it used", "answering", "1,200", "34,567", "In all 0.525 hours", "At 4 an hour on demand, that is 2.1."):
+        assert shown in page
+    assert "on spot" not in page
+    assert "What it used" not in render(make_report(0.1, 0.6))

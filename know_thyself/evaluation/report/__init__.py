@@ -20,6 +20,8 @@ from know_thyself.evaluation.report.findings import (
     decision_words,
     embedded_scores,
     threshold_rows,
+    used_rows,
+    used_words,
 )
 from know_thyself.evaluation.report.page import read_text, render_page
 from know_thyself.evaluation.report.words import LEGEND, Facts, headline, number, percent
@@ -46,7 +48,7 @@ class Report:
     """What a report shows. `summary` is the content of summary.json; `scores` are by epoch, then by split.
 
     `config` is nested and holds no secrets; `dropped` counts questions by reason; `examples` are by heading, such as
-    "confident and wrong" and "doubtful and right".
+    "confident and wrong" and "doubtful and right"; `used` is the content of used.json, where anything was used.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Report:
     versions: Mapping[str, str]
     dropped: Mapping[str, int]
     examples: Mapping[str, Sequence[JudgedQuestion]]
+    used: Mapping[str, Any] | None = None
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -92,6 +95,8 @@ def render(report: Report) -> str:
         baselines=baseline_rows(report.summary),
         thresholds=threshold_rows(report.summary),
         embedded=embedded,
+        used=used_rows(report.used),
+        used_words=used_words(report.used),
         confusions=[confusion_table(title, facts, classes) for title, facts in judges],
         distribution=distribution(judges, classes),
         config=list(_flat(report.config)),

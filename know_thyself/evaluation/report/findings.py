@@ -102,6 +102,49 @@ def _threshold(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return target, told, seen, f"{percent(row['validation_accuracy'])} right, {percent(row['validation_coverage'])} answered"
 
 
+USES = {
+    "start": "getting ready",
+    "sample": "answering",
+    "judge": "judging",
+    "train": "training",
+    "probe": "reading the untrained model for baselines",
+}
+"""The acts of used.json in words."""
+PRICES = {"on_demand": "on demand", "spot": "on spot"}
+
+
+def used_rows(used: Mapping[str, Any] | None) -> list[tuple[str, str, str, str, str]]:
+    """What devices were held for, hours, questions, tokens read and written; a dash where it is not a matter of that."""
+
+    def count(row: Mapping[str, int], name: str) -> str:
+        return f"{row[name]:,}" if row[name] else "–"
+
+    return [
+        (
+            USES[act],
+            f"{row['device_seconds'] / 3600:.4g}",
+            count(row, "questions"),
+            count(row, "tokens_read"),
+            count(row, "tokens_written"),
+        )
+        for act, row in ({} if used is None else used["acts"]).items()
+    ]
+
+
+def used_words(used: Mapping[str, Any] | None) -> list[str]:
+    """The hours of devices in all, and what they cost at the prices given; nothing where nothing was used."""
+    if used is None or not used["acts"]:
+        return []
+    words = [
+        f"In all {used['device_hours']:.4g} hours of a device: a GPU, or without any, the cores of one engine or worker. "
+        "What interruptions had done again is in it; a device's time after its last batch or step is not."
+    ]
+    for name, price in used["prices"].items():
+        if price is not None:
+            words.append(f"At {price:g} an hour {PRICES[name]}, that is {used['money'][name]:.4g}.")
+    return words
+
+
 def embedded_scores(scores: Scores | None) -> Markup | None:
     """Forecast and accuracy of each question, highest forecast first, as JSON that is inert inside a script element.
 
