@@ -122,7 +122,7 @@ def tenant_of(key: Key | None) -> str:
     return NOBODY if key is None else key.name
 
 
-def _backing(request: Request) -> Backing:
+async def _backing(request: Request) -> Backing:
     backing: Backing = request.app.state.backing
     return backing
 
