@@ -1,8 +1,8 @@
 """One engine of this process behind the service: the judge on it, the successors that take its place, and what answers.
 
 An engine judges many questions in little more time than one. So what is asked while it works waits, and is then judged
-together, request by request whole, up to a batch. The queue is bounded: beyond it, callers are told to come back. Answers are
-made on the same thread, one between two batches.
+together, request by request whole, up to a batch. The queue is bounded, in questions and in the time that they will take:
+beyond it, callers are told to come back. Answers are made on the same thread, one between two batches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from know_thyself.asking import Answer, Asked, Refusal, Sampling
 from know_thyself.errors import EngineError
 from know_thyself.judge import JudgeCard
 from serve.answering import Said as Pieces
-from serve.batching import BATCH, QUEUE, RETRY_AFTER, EngineThread, Result, Said, SyncJudge
+from serve.batching import BATCH, PATIENCE, QUEUE, RETRY_AFTER, EngineThread, Result, Said, SyncJudge
 from serve.errors import ServiceError
 from serve.judging import BusyError
 
@@ -95,12 +95,14 @@ class BatchingJudge(Generic[Underlying_co]):
 
 
 @contextmanager
-def batching(start: Callable[[], Started], *, batch: int = BATCH, queue: int = QUEUE) -> Iterator[BatchingJudge[Started]]:
-    """The judge that `start` makes, on a thread that ends with the context; `batch` and `queue` as `EngineThread` has them.
+def batching(
+    start: Callable[[], Started], *, batch: int = BATCH, queue: int = QUEUE, patience: float = PATIENCE
+) -> Iterator[BatchingJudge[Started]]:
+    """The judge that `start` makes, on a thread that ends with the context; the settings are as `EngineThread` has them.
 
     Raises what `start` raises.
     """
-    engine = EngineThread(batch, queue)
+    engine = EngineThread(batch, queue, patience)
     try:
         yield BatchingJudge(engine.start(start), engine)
     finally:
