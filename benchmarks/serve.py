@@ -2,9 +2,10 @@
 
     python -m benchmarks.serve
 
-The service runs in a process of its own, as `python -m serve` starts it, and is asked over loopback HTTP; the engine alone is
-vLLM's `AsyncLLM`, given tokens. Both have the same model and settings, take turns, and must read the same probabilities. One
-judgment is then held against five answers of 16 tokens and a vote. Callers share the machine's cores with what they ask.
+The service runs in a process of its own, as `python -m serve` starts it, and is asked over loopback HTTP. The engine alone is
+given tokens: one question at a time by vLLM's `AsyncLLM`, which must read the same probabilities, and all at once by `LLM`, the
+most that it can do. All have the same model and settings, and take turns. One judgment is then held against five answers of 16
+tokens and a vote. Callers share the machine's cores with what they ask.
 
 Overload is an open loop: requests come at random moments, whether or not the service keeps up. The knee is the highest rate of
 which it judges `KEPT` in time; the peak is the highest pace at any rate.
@@ -19,25 +20,27 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from benchmarks.asking import CORES, TRIALS, WARMUP, WORDS
+from benchmarks.asking import TRIALS, WARMUP, WORDS, Asking, Bare
 from benchmarks.load import Ask, Load, closed, in_turn, opened, over_http
 from benchmarks.models import world_model, world_questions, write_random_model
 from benchmarks.results import Row, median, report
 from benchmarks.service import LONGEST, serving, write_untrained_judge
 from know_thyself import prompts
-from know_thyself.engine.protocol import EngineSpec
+from know_thyself.engine.protocol import Decoding
 from know_thyself.types import LabelMode, PromptStyle, Question
 
 CASE, ROUNDS, ANSWER = "serve", 3, 16
-SINGLES, LIST, LISTS, MANY = 32, 64, 4, 256
-"""Callers of single questions; the length of a list and callers of lists; what the bare engine has to do at a time."""
+SINGLES, LIST, LISTS = 32, 64, 4
+"""Callers of single questions; the length of a list, and callers of lists."""
 STEPS, BEYOND, KEPT = (0.6, 0.8, 1.0), 2.0, 0.95
 """Rates of the open loop by the capacity, up to it and beyond; the share of a rate that a service that keeps up judges."""
 BUDGET = 10.0
@@ -48,38 +51,37 @@ CLOSE = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """A model, how much it is asked one by one, the seconds of a turn under load; whether it has targets and is overloaded.
+    """A model, how much it is asked one by one and at once, the seconds of a turn under load; whether it has targets.
 
-    `fastest` is more than what it can judge in a second.
+    Only one that has is overloaded.
     """
 
     name: str
     light: int
     voted: int
+    at_once: int
     seconds: float
-    fastest: int
     is_held: bool
 
 
-WORLD = Size(name="world", light=100, voted=20, seconds=4.0, fastest=3000, is_held=False)
-LARGE = Size(name="64 M", light=60, voted=8, seconds=6.0, fastest=500, is_held=True)
+WORLD = Size(name="world", light=100, voted=20, at_once=6000, seconds=4.0, is_held=False)
+LARGE = Size(name="64 M", light=60, voted=8, at_once=768, seconds=6.0, is_held=True)
 
 
-class Bare:
-    """The limit: one `AsyncLLM` with the service's settings, whose engine is a process of its own."""
+class OneByOne:
+    """The limit of a single question: one `AsyncLLM` with the service's settings, whose engine is a process of its own."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, asking: Asking) -> None:
         from know_thyself.engine.chat import ChatTokenizer
         from know_thyself.engine.vllm import environment, llm_settings
 
-        spec = EngineSpec(base=model, device="cpu", mode="swap", max_model_len=LONGEST, cores=CORES)
-        os.environ |= environment(spec) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+        os.environ |= environment(asking.spec) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._chat, self._numbers = ChatTokenizer(model), itertools.count()
+        self._chat, self._numbers = ChatTokenizer(asking.model), itertools.count()
         self._tokens = list(self._chat.word_tokens(WORDS))
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**llm_settings(spec)))
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**llm_settings(asking.spec)))
 
     def close(self) -> None:
         """End the engine."""
@@ -108,19 +110,15 @@ class Bare:
         yes, no = (output.outputs[0].logprobs[0][token].logprob for token in self._tokens)
         return 1 / (1 + math.exp(no - yes))
 
-    def voting(self) -> Ask:
-        """A way to sample five answers to each text, all of the full length, and take the commonest."""
-
-        async def ask(texts: Sequence[str]) -> int:
-            for text in texts:
-                ids = self._chat.encode(prompts.answer_messages(Question(id="", text=text, answers=())))
-                output = await self._generate(
-                    ids, n=TRIALS, max_tokens=ANSWER, min_tokens=ANSWER, temperature=0.7, seed=next(self._numbers)
-                )
-                Counter(prompts.extract_answer(answer.text) for answer in output.outputs).most_common(1)
-            return len(texts)
-
-        return ask
+    async def vote(self, texts: Sequence[str]) -> int:
+        """Sample five answers to each of `texts`, all of the full length, and take the commonest."""
+        for text in texts:
+            ids = self._chat.encode(prompts.answer_messages(Question(id="", text=text, answers=())))
+            output = await self._generate(
+                ids, n=TRIALS, max_tokens=ANSWER, min_tokens=ANSWER, temperature=0.7, seed=next(self._numbers)
+            )
+            Counter(prompts.extract_answer(answer.text) for answer in output.outputs).most_common(1)
+        return len(texts)
 
     async def _generate(self, ids: Sequence[int], **settings: Any) -> Any:
         from vllm import SamplingParams
@@ -131,18 +129,41 @@ class Bare:
         return [output async for output in self._llm.generate({"prompt_token_ids": list(ids)}, params, name)][-1]
 
 
+class AtOnce:
+    """The limit of many: `asking.Bare` in a process of its own, as one process holds one kind of engine."""
+
+    def __init__(self, asking: Asking) -> None:
+        self._process = ProcessPoolExecutor(1, get_context("spawn"), _open, (asking,))
+
+    def pace(self, count: int) -> float:
+        """The questions that it judges a second, `count` in one call."""
+        return count / self._process.submit(_judge, count).result()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.shutdown()
+
+
+_opened: list[Bare] = []
+
+
+def _open(asking: Asking) -> None:
+    _opened.append(Bare(asking))
+
+
+def _judge(count: int) -> float:
+    seconds, _ = _opened[0].judge(count)
+    return seconds
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
-    """The ways to ask that take turns, and the texts that are asked, which never repeat."""
+    """The ways to judge that take turns, and the texts that are asked, no two alike."""
 
     served: Ask
-    bare: Bare
+    alone: OneByOne
+    at_once: AtOnce
     texts: Iterator[str]
-
-    def some(self, count: int) -> tuple[Ask, Iterator[str]]:
-        """The bare engine with the tokens of `count` texts ready, and these texts."""
-        texts = list(itertools.islice(self.texts, count))
-        return self.bare.judging(texts), iter(texts)
 
 
 def run() -> Iterator[Row]:
@@ -153,26 +174,29 @@ def run() -> Iterator[Row]:
 
 
 async def _compared(size: Size, model: str, scratch: Path) -> list[Row]:
-    async with _both(model, scratch) as ways:
+    async with _all_ways(size, model, scratch) as ways:
         rows = await _light(size, ways)
         more, capacity = await _saturated(size, ways)
         return [*rows, *more, *(await _overloaded(size, ways, capacity) if size.is_held else [])]
 
 
 @asynccontextmanager
-async def _both(model: str, scratch: Path) -> AsyncIterator[Ways]:
-    """The service and the bare engine, both up and warm."""
+async def _all_ways(size: Size, model: str, scratch: Path) -> AsyncIterator[Ways]:
+    """The service and the bare engines, all up and warm, the first two reading the same."""
     scratch.mkdir()
     judge = write_untrained_judge(model, scratch / "judge")
-    with serving("--judge", judge, log=scratch / "log") as (url, _):
-        bare = Bare(model)
-        try:
-            async with over_http(url) as served:
-                ways = Ways(served=served, bare=bare, texts=_texts())
-                await _check_same(url, ways)
-                yield ways
-        finally:
-            bare.close()
+    decoding = Decoding(num_trials=TRIALS, temperature=0.7, top_p=1.0, max_tokens=ANSWER)
+    asking = Asking(model=model, questions=world_questions(size.at_once), decoding=decoding, max_model_len=LONGEST)
+    async with AsyncExitStack() as opened:
+        url, _ = opened.enter_context(serving("--judge", judge, log=scratch / "log"))
+        alone = OneByOne(asking)
+        opened.callback(alone.close)
+        at_once = AtOnce(asking)
+        opened.callback(at_once.close)
+        at_once.pace(WARMUP)
+        ways = Ways(served=await opened.enter_async_context(over_http(url)), alone=alone, at_once=at_once, texts=_texts())
+        await _check_same(url, ways)
+        yield ways
 
 
 def _texts() -> Iterator[str]:
@@ -187,7 +211,7 @@ async def _check_same(url: str, ways: Ways) -> None:
     texts = list(itertools.islice(ways.texts, WARMUP))
     async with aiohttp.ClientSession(url) as session, session.post("/v1/judgments", json={"input": texts}) as answer:
         said = [item["p_correct"] for item in (await answer.json())["data"]]
-    read = await asyncio.gather(*(ways.bare.share(ids) for ids in ways.bare.tokens(texts).values()))
+    read = [await ways.alone.share(ids) for ids in ways.alone.tokens(texts).values()]
     if (apart := max(abs(one - other) for one, other in zip(said, read, strict=True))) > CLOSE:
         raise ValueError(f"service and engine read probabilities that are apart by {apart:.1e}: they do not ask alike")
 
@@ -195,12 +219,12 @@ async def _check_same(url: str, ways: Ways) -> None:
 async def _light(size: Size, ways: Ways) -> list[Row]:
     """One question at a time: what the service adds, and how much quicker one judgment is than a vote."""
     served, bare, voted = list[float](), list[float](), list[float]()
-    await in_turn(ways.bare.voting(), ways.texts, 1)
+    await in_turn(ways.alone.vote, ways.texts, 1)
     for _ in range(ROUNDS):
         served.append((await in_turn(ways.served, ways.texts, size.light)).within(0.5))
-        engine, texts = ways.some(size.light)
-        bare.append((await in_turn(engine, texts, size.light)).within(0.5))
-        voted.append((await in_turn(ways.bare.voting(), ways.texts, size.voted)).within(0.5))
+        texts = list(itertools.islice(ways.texts, size.light))
+        bare.append((await in_turn(ways.alone.judging(texts), iter(texts), size.light)).within(0.5))
+        voted.append((await in_turn(ways.alone.vote, ways.texts, size.voted)).within(0.5))
     ours, theirs, vote = median(served), median(bare), median(voted)
     added = median(one - other for one, other in zip(served, bare, strict=True))
     return [
@@ -241,8 +265,7 @@ async def _saturated(size: Size, ways: Ways) -> tuple[list[Row], float]:
     for _ in range(ROUNDS):
         singles.append((await closed(ways.served, ways.texts, SINGLES, size.seconds)).pace)
         lists.append((await closed(ways.served, ways.texts, LISTS, size.seconds, LIST)).pace)
-        engine, texts = ways.some(int(size.seconds * size.fastest))
-        limits.append((await closed(engine, texts, MANY, size.seconds)).pace)
+        limits.append(ways.at_once.pace(size.at_once))
 
     def row(against: str, ours: float, target: float) -> Row:
         return Row(
