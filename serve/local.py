@@ -11,8 +11,10 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
 from know_thyself.asking import Answer, Asked, Refusal, Sampling
@@ -89,9 +91,24 @@ class BatchingJudge(Generic[Underlying_co]):
 
         Raises what `make` raises, and `EngineError` where it cannot judge.
         """
-        judge = await asyncio.to_thread(make, self._judge)
+        judge = await _aside(partial(make, self._judge))
         await self._engine.ask(judge, [WARM_UP])
         return BatchingJudge(judge, self._engine)
+
+
+async def _aside(work: Callable[[], Result]) -> Result:
+    """What `work` comes to on a thread of its own, which keeps no process alive: a stop need not wait until it is done."""
+    done: Future[Result] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the result is awaited
+            done.set_exception(error)
+
+    Thread(target=run, name="aside", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 @contextmanager

@@ -226,6 +226,26 @@ def test_a_judge_that_failed_is_tried_again_after_a_while(monkeypatch: pytest.Mo
     run(scene)
 
 
+def test_a_stop_does_not_wait_for_a_judge_that_is_being_made_ready() -> None:
+    entered, done = threading.Event(), threading.Event()
+
+    def endless(first: Gated) -> Gated:
+        entered.set()
+        assert done.wait(60)
+        return first
+
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
+        gated.gate.set()
+        making = asyncio.create_task(judge.successor(endless))
+        assert await asyncio.to_thread(entered.wait, 10)
+        making.cancel()
+
+    began = time.monotonic()
+    run(scene)
+    assert time.monotonic() - began < 30
+    done.set()
+
+
 def test_a_judge_that_cannot_start_is_told_and_leaves_no_thread() -> None:
     def start() -> Gated:
         raise JudgeError("no judge here")
