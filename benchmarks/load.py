@@ -9,9 +9,10 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from statistics import median
 
 import aiohttp
 
@@ -77,17 +78,53 @@ async def closed(ask: Ask, texts: Iterator[str], callers: int, seconds: float, s
     return load
 
 
-async def opened(ask: Ask, texts: Iterator[str], rate: float, seconds: float, seed: int) -> Load:
-    """Requests that come `rate` times a second at random moments (Poisson), however many wait already."""
+async def opened(ask: Ask, texts: Iterator[str], rate: float, seconds: float, seed: int, size: int = 1) -> Load:
+    """Requests about `size` texts that come `rate` times a second at random moments (Poisson), however many wait already."""
     load, draw, running = Load(), random.Random(seed), set[asyncio.Task[bool]]()
     began = time.perf_counter()
     due = began
     while (due := due + draw.expovariate(rate)) < began + seconds:
         await asyncio.sleep(due - time.perf_counter())
-        running.add(asyncio.create_task(_note(load, ask, [next(texts)])))
+        running.add(asyncio.create_task(_note(load, ask, list(itertools.islice(texts, size)))))
     await asyncio.gather(*running)
     load.seconds = time.perf_counter() - began
     return load
+
+
+STEPS, BEYOND, KEPT = (0.6, 0.8, 1.0), 2.0, 0.95
+"""Rates of a rising load by the capacity, up to it and beyond; the share of a rate that a service that keeps up judges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rise:
+    """What became of a load that rose beyond the capacity: questions judged a second and p99 in seconds, by rate."""
+
+    capacity: float
+    paces: Mapping[float, float]
+    slowest: Mapping[float, float]
+
+    @property
+    def peak(self) -> float:
+        """The highest pace at any rate."""
+        return max(self.paces.values())
+
+    @property
+    def knee(self) -> float:
+        """The highest rate, by the capacity, of which `KEPT` is judged; the lowest rate where none is."""
+        return max((step for step in STEPS if self.paces[step] >= KEPT * step * self.capacity), default=STEPS[0])
+
+
+async def rising(ask: Ask, texts: Iterator[str], capacity: float, seconds: float, rounds: int, size: int = 1) -> Rise:
+    """Rates up to the `capacity` in questions a second, and beyond, each for `seconds`, in turns; the medians of `rounds`."""
+    loads: dict[float, list[Load]] = {step: [] for step in (*STEPS, BEYOND)}
+    for turn in range(rounds):
+        for step, taken in loads.items():
+            taken.append(await opened(ask, texts, step * capacity / size, seconds, turn, size))
+    return Rise(
+        capacity=capacity,
+        paces={step: median(load.pace for load in taken) for step, taken in loads.items()},
+        slowest={step: median(load.within(0.99) for load in taken) for step, taken in loads.items()},
+    )
 
 
 async def _note(load: Load, ask: Ask, texts: Sequence[str]) -> bool:

@@ -7,8 +7,8 @@ given tokens: one question at a time by vLLM's `AsyncLLM`, which must read the s
 most that it can do. All have the same model and settings, and take turns. One judgment is then held against five answers of 16
 tokens and a vote. Callers share the machine's cores with what they ask.
 
-Overload is an open loop: requests come at random moments, whether or not the service keeps up. The knee is the highest rate of
-which it judges `KEPT` in time; the peak is the highest pace at any rate.
+Overload is an open loop: requests come at random moments, whether or not the service keeps up. The knee is the highest rate at
+which it does, the peak the highest pace at any rate.
 """
 
 from __future__ import annotations
@@ -30,19 +30,18 @@ from typing import Any
 import aiohttp
 
 from benchmarks.asking import TRIALS, WARMUP, WORDS, Asking, Bare
-from benchmarks.load import Ask, Load, closed, in_turn, opened, over_http
+from benchmarks.load import BEYOND, Ask, closed, in_turn, over_http, rising
 from benchmarks.models import world_model, world_questions, write_random_model
 from benchmarks.results import Row, median, report
-from benchmarks.service import LONGEST, serving, write_untrained_judge
+from benchmarks.service import LONGEST, serving, untrained_card
 from know_thyself import prompts
 from know_thyself.engine.protocol import Decoding
+from know_thyself.judge import write_judge
 from know_thyself.types import LabelMode, PromptStyle, Question
 
 CASE, ROUNDS, ANSWER = "serve", 3, 16
 SINGLES, LIST, LISTS = 32, 64, 4
 """Callers of single questions; the length of a list, and callers of lists."""
-STEPS, BEYOND, KEPT = (0.6, 0.8, 1.0), 2.0, 0.95
-"""Rates of the open loop by the capacity, up to it and beyond; the share of a rate that a service that keeps up judges."""
 BUDGET = 10.0
 """Milliseconds that the service may add to a judgment."""
 CLOSE = 1e-3
@@ -184,11 +183,11 @@ async def _compared(size: Size, model: str, scratch: Path) -> list[Row]:
 async def _all_ways(size: Size, model: str, scratch: Path) -> AsyncIterator[Ways]:
     """The service and the bare engines, all up and warm, the first two reading the same."""
     scratch.mkdir()
-    judge = write_untrained_judge(model, scratch / "judge")
+    write_judge(scratch / "judge", untrained_card(model), None)
     decoding = Decoding(num_trials=TRIALS, temperature=0.7, top_p=1.0, max_tokens=ANSWER)
     asking = Asking(model=model, questions=world_questions(size.at_once), decoding=decoding, max_model_len=LONGEST)
     async with AsyncExitStack() as opened:
-        url, _ = opened.enter_context(serving("--judge", judge, log=scratch / "log"))
+        url, _ = opened.enter_context(serving("--judge", scratch / "judge", log=scratch / "log"))
         alone = OneByOne(asking)
         opened.callback(alone.close)
         at_once = AtOnce(asking)
@@ -284,29 +283,23 @@ async def _saturated(size: Size, ways: Ways) -> tuple[list[Row], float]:
 
 async def _overloaded(size: Size, ways: Ways, capacity: float) -> list[Row]:
     """Rates up to the capacity and twice as much: what is judged of them, and in what time."""
-    loads: dict[float, list[Load]] = {step: [] for step in (*STEPS, BEYOND)}
-    for turn in range(ROUNDS):
-        for step, taken in loads.items():
-            taken.append(await opened(ways.served, ways.texts, step * capacity, size.seconds, seed=turn))
-    paces = {step: median(load.pace for load in taken) for step, taken in loads.items()}
-    slowest = {step: median(load.within(0.99) for load in taken) * 1000 for step, taken in loads.items()}
-    knee = max((step for step in STEPS if paces[step] >= KEPT * step * capacity), default=STEPS[0])
+    rise = await rising(ways.served, ways.texts, capacity, size.seconds, ROUNDS)
     return [
         Row(
             case=CASE,
             size=size.name,
             against=f"peak, at {BEYOND:g} times the capacity",
-            ours=paces[BEYOND],
-            theirs=max(paces.values()),
+            ours=rise.paces[BEYOND],
+            theirs=rise.peak,
             unit="questions/s",
             target=0.9,
         ),
         Row(
             case=CASE,
             size=size.name,
-            against=f"the knee ({knee:g} of the capacity), p99 at {BEYOND:g} times",
-            ours=slowest[BEYOND],
-            theirs=slowest[knee],
+            against=f"the knee ({rise.knee:g} of the capacity), p99 at {BEYOND:g} times",
+            ours=rise.slowest[BEYOND] * 1000,
+            theirs=rise.slowest[rise.knee] * 1000,
             unit="ms",
             target=2,
             less_is_better=True,

@@ -11,12 +11,13 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.asking import WORDS
 from know_thyself import prompts
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.evaluation.calibration import ConfidenceMap
-from know_thyself.judge import JudgeCard, write_judge
+from know_thyself.judge import JudgeCard
 from know_thyself.models import resolve_model
 from know_thyself.types import LabelMode, PromptStyle
 
@@ -26,12 +27,12 @@ LONGEST = 256
 """Tokens of the longest prompt."""
 
 
-def write_untrained_judge(model: str, folder: Path) -> Path:
-    """Write the judge that `model` is without any training to `folder`; its p_correct is the share of its yes."""
+def untrained_card(model: str, **changes: Any) -> JudgeCard:
+    """The card of the judge that `model` is without any training, with `changes`; p_correct is the share of its yes."""
     base = resolve_model(model, None)
     chat = ChatTokenizer(base.name)
-    card = JudgeCard(
-        experiment=folder.name,
+    whole = JudgeCard(
+        experiment="untrained",
         epoch=0,
         base=base.name,
         base_digest=base.digest,
@@ -48,8 +49,7 @@ def write_untrained_judge(model: str, folder: Path) -> Path:
         max_model_len=LONGEST,
         calibration=ConfidenceMap.of("temperature", [(1.0, 0.0)], "calibration", 300),
     )
-    write_judge(folder, card, None)
-    return folder
+    return whole.model_copy(update=changes)
 
 
 @contextmanager
