@@ -80,13 +80,13 @@ async def closed(ask: Ask, texts: Iterator[str], callers: int, seconds: float, s
 
 async def opened(ask: Ask, texts: Iterator[str], rate: float, seconds: float, seed: int, size: int = 1) -> Load:
     """Requests about `size` texts that come `rate` times a second at random moments (Poisson), however many wait already."""
-    load, draw, running = Load(), random.Random(seed), set[asyncio.Task[bool]]()
+    load, draw = Load(), random.Random(seed)
     began = time.perf_counter()
     due = began
-    while (due := due + draw.expovariate(rate)) < began + seconds:
-        await asyncio.sleep(due - time.perf_counter())
-        running.add(asyncio.create_task(_note(load, ask, list(itertools.islice(texts, size)))))
-    await asyncio.gather(*running)
+    async with asyncio.TaskGroup() as running:
+        while (due := due + draw.expovariate(rate)) < began + seconds:
+            await asyncio.sleep(due - time.perf_counter())
+            running.create_task(_note(load, ask, list(itertools.islice(texts, size))))
     load.seconds = time.perf_counter() - began
     return load
 
