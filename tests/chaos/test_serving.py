@@ -1,4 +1,4 @@
-"""The service while judges change and replicas die: `make chaos`. Rows 14 and 15 of the table of faults; it prints the figures."""
+"""The service while judges change and replicas die: `make chaos`. Rows 14 and 15 of the table of faults; figures are told."""
 
 from __future__ import annotations
 
