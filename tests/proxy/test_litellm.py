@@ -24,9 +24,10 @@ from know_thyself.asking import Asked
 from know_thyself.testing import FakeJudge, fake_confidence
 from serve.api import create_app
 from serve.auth import Keys
+from serve.policy import read_policy
 from tests.conftest import PATIENCE
 from tests.ray.cluster import ROOT, free_ports
-from tests.serve.apps import SURE, UNSURE, policy_of, running
+from tests.serve.apps import SURE, UNSURE, running
 
 pytestmark = pytest.mark.slow
 LOCK = ROOT / "requirements" / "litellm.txt"
@@ -122,7 +123,7 @@ def proxy(program: Path, judge: FakeJudge, tmp_path_factory: pytest.TempPathFact
     """A client of the proxy."""
     folder = tmp_path_factory.mktemp("proxy")
     (port,) = free_ports(1)
-    with running(create_app(judge, policy_of(), Keys())) as judging, running(completions()) as answering:
+    with running(create_app(judge, read_policy(), Keys())) as judging, running(completions()) as answering:
         (folder / "config.yaml").write_text(yaml.safe_dump(configuration(judging, answering)))
         environment = {
             **os.environ,
@@ -170,8 +171,9 @@ def test_what_the_judge_is_sure_of_goes_to_the_small_model_and_the_rest_to_the_l
     proxy: httpx2.Client, judge: FakeJudge, router: str
 ) -> None:
     judge.asked.clear()
-    assert (answer(proxy, router, SURE), answer(proxy, router, UNSURE)) == ("small", "large")
+    answers = [answer(proxy, router, question) for question in (SURE, UNSURE)]
     assert [asked[0].text for asked in judge.asked] == [SURE, UNSURE]
+    assert answers == ["small", "large"]
 
 
 def test_the_preview_says_which_model_and_that_a_classifier_decided(proxy: httpx2.Client) -> None:
