@@ -16,7 +16,7 @@ export DO_NOT_TRACK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo serve test test-long check bench clean
+.PHONY: help setup demo serve test test-long chaos soak check bench clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,7 +33,13 @@ test: setup  ## every test that needs no GPU and no patience, in two lanes: each
 	@$(BIN)/python -m pytest $(LANES)
 
 test-long: setup  ## the tests that take minutes as well
-	@$(BIN)/python -m pytest -m "not gpu"
+	@$(BIN)/python -m pytest -m "not gpu and not chaos and not soak"
+
+chaos: setup  ## workers and replicas killed, judges swapped, for minutes and under load; it prints what came of it
+	@$(BIN)/python -m pytest -s -m chaos --timeout 7200
+
+soak: setup  ## the service under load for an hour, and beyond its capacity: does it grow, does it give way
+	@$(BIN)/python -m pytest -s -m soak --timeout 7200
 
 check: setup  ## ruff, mypy --strict, the tests of units and of the service
 	@$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.results import RESULTS, WIDTH, show
 
-CASES = ("sample", "judge", "train", "epoch", "scale")
+CASES = ("sample", "judge", "train", "epoch", "scale", "serve")
 
 
 def main() -> None:

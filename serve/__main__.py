@@ -17,6 +17,8 @@ from know_thyself.compute.environment import prepare_environment
 from know_thyself.errors import ConfigError, KnowThyselfError, StoreError
 
 INTERRUPTED = 130
+GRACE = 30
+"""Seconds that requests under way have left when the service is told to stop."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -60,7 +62,9 @@ def run(arguments: argparse.Namespace) -> None:
         print("starting an engine, 20 to 40 seconds on a CPU", file=sys.stderr)
         judge = opened.enter_context(started(plan.folder, answers=arguments.answer))
         app = app_of(plan, judge, backing)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE)
+        )
         print(f"judging on http://{arguments.host}:{arguments.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[address])

@@ -115,7 +115,7 @@ def admit(keys: Keys, authorization: str, scope: Scope) -> Key | None:
     return key
 
 
-def _caller(request: Request) -> Key | None:
+async def _caller(request: Request) -> Key | None:
     key: Key | None = request.state.key
     return key
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import Protocol, TypeVar
 
 from know_thyself.asking import Asked, Opinion, Refusal
@@ -17,6 +19,12 @@ from serve.judging import BusyError, check_said
 
 BATCH = 128
 QUEUE = 1024
+PATIENCE = 0.5
+"""Seconds that a question may wait for those before it: what would wait longer is better asked elsewhere, or later."""
+FAIR = 8
+"""By how much longer than itself a request may wait: so lists wait for lists also where one takes longer than `PATIENCE`."""
+PACES = 9
+"""The batches by whose middle pace it is told how long what waits will take: one that is slow, as after a swap, is not."""
 RETRY_AFTER = 1
 """Seconds after which a full queue may have room."""
 
@@ -49,15 +57,17 @@ class EngineThread:
     """The one thread that touches an engine and the judges on it, and the queue before it. For one event loop.
 
     A batch holds whole requests to one judge, of `batch` questions together, or a single request of more; `queue` questions
-    may wait. What came first is judged first: a judge that takes over does so where the requests to it begin. Other work gets
-    its turn between two batches.
+    may wait, and none for longer than `patience` seconds or `FAIR` requests like its own, as far as that can be foretold. What
+    came first is judged first: a judge that takes over does so where the requests to it begin. Other work gets its turn
+    between two batches.
     """
 
-    def __init__(self, batch: int, queue: int) -> None:
+    def __init__(self, batch: int, queue: int, patience: float = PATIENCE) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
-        self._batch, self._queue = batch, queue
+        self._batch, self._queue, self._patience = batch, queue, patience
         self._tickets: deque[_Ticket] = deque()
-        self.waiting = 0
+        self._paces: deque[float] = deque(maxlen=PACES)
+        self.waiting = self._working = 0
         self._running: asyncio.Task[None] | None = None
 
     def start(self, start: Callable[[], Started]) -> Started:
@@ -69,9 +79,14 @@ class EngineThread:
         self._thread.shutdown(cancel_futures=True)
 
     def check_room(self, number: int) -> None:
-        """Raise `BusyError` where so many questions do not fit into the queue beside those that wait."""
-        if self.waiting and self.waiting + number > self._queue:
+        """Raise `BusyError` where so many questions do not fit beside those that wait, or would wait too long for them."""
+        if self.waiting and (self.waiting + number > self._queue or self._is_too_late(number)):
             raise BusyError(RETRY_AFTER)
+
+    def _is_too_late(self, number: int) -> bool:
+        """Whether a request of so many questions would wait too long for those before it, by the pace of the last batches."""
+        ahead = self.waiting + self._working
+        return ahead > FAIR * number and bool(self._paces) and ahead * median(self._paces) > self._patience
 
     async def ask(self, judge: SyncJudge, asked: Sequence[Asked]) -> Said:
         """What `judge` says of `asked`, room or not. Raises `EngineError` where the judge fails."""
@@ -94,13 +109,16 @@ class EngineThread:
         """Judge batch after batch until nobody waits."""
         while tickets := self._next():
             judge, asked = tickets[0].judge, [one for ticket in tickets for one in ticket.asked]
+            began, self._working = time.perf_counter(), len(asked)
             try:
                 said = await self.run(partial(judge.judge_each, asked))
                 check_said(asked, said)
             except EngineError as error:
                 _fail(tickets, error)
             else:
+                self._paces.append((time.perf_counter() - began) / len(asked))
                 _hand_out(tickets, said)
+            self._working = 0
 
     def _next(self) -> list[_Ticket]:
         """The requests to judge next: as many to one judge as fit a batch, one at least; none whose caller left."""

@@ -1,8 +1,8 @@
 """One engine of this process behind the service: the judge on it, the successors that take its place, and what answers.
 
 An engine judges many questions in little more time than one. So what is asked while it works waits, and is then judged
-together, request by request whole, up to a batch. The queue is bounded: beyond it, callers are told to come back. Answers are
-made on the same thread, one between two batches.
+together, request by request whole, up to a batch. The queue is bounded, in questions and in the time that they will take:
+beyond it, callers are told to come back. Answers are made on the same thread, one between two batches.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
 from know_thyself.asking import Answer, Asked, Refusal, Sampling
 from know_thyself.errors import EngineError
 from know_thyself.judge import JudgeCard
 from serve.answering import Said as Pieces
-from serve.batching import BATCH, QUEUE, RETRY_AFTER, EngineThread, Result, Said, SyncJudge
+from serve.batching import BATCH, PATIENCE, QUEUE, RETRY_AFTER, EngineThread, Result, Said, SyncJudge
 from serve.errors import ServiceError
 from serve.judging import BusyError
 
@@ -89,18 +91,35 @@ class BatchingJudge(Generic[Underlying_co]):
 
         Raises what `make` raises, and `EngineError` where it cannot judge.
         """
-        judge = await asyncio.to_thread(make, self._judge)
+        judge = await _aside(partial(make, self._judge))
         await self._engine.ask(judge, [WARM_UP])
         return BatchingJudge(judge, self._engine)
 
 
+async def _aside(work: Callable[[], Result]) -> Result:
+    """What `work` comes to on a thread of its own, which keeps no process alive: a stop need not wait until it is done."""
+    done: Future[Result] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the result is awaited
+            done.set_exception(error)
+
+    Thread(target=run, name="aside", daemon=True).start()
+    return await asyncio.wrap_future(done)
+
+
 @contextmanager
-def batching(start: Callable[[], Started], *, batch: int = BATCH, queue: int = QUEUE) -> Iterator[BatchingJudge[Started]]:
-    """The judge that `start` makes, on a thread that ends with the context; `batch` and `queue` as `EngineThread` has them.
+def batching(
+    start: Callable[[], Started], *, batch: int = BATCH, queue: int = QUEUE, patience: float = PATIENCE
+) -> Iterator[BatchingJudge[Started]]:
+    """The judge that `start` makes, on a thread that ends with the context; the settings are as `EngineThread` has them.
 
     Raises what `start` raises.
     """
-    engine = EngineThread(batch, queue)
+    engine = EngineThread(batch, queue, patience)
     try:
         yield BatchingJudge(engine.start(start), engine)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -44,7 +45,7 @@ class Backing:
     store: RateStore = field(default_factory=LocalStore)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """A judge that is asked, what decides on what it says, what holds keys to their limits, and what stands behind all that.
 
@@ -64,12 +65,12 @@ class Service:
         """The name of the judge for clients: that of the experiment it comes from, never a path."""
         return f"kt/{self.judge.card.experiment}"
 
-    @property
+    @cached_property
     def judge_digest(self) -> str:
         """Which judge it is, to the bit."""
         return self.judge.card.digest[:SHORT]
 
-    @property
+    @cached_property
     def calibration(self) -> CalibrationInfo | None:
         """What p_correct rests on."""
         found = self.judge.card.calibration
@@ -122,7 +123,7 @@ def tenant_of(key: Key | None) -> str:
     return NOBODY if key is None else key.name
 
 
-def _backing(request: Request) -> Backing:
+async def _backing(request: Request) -> Backing:
     backing: Backing = request.app.state.backing
     return backing
 

@@ -65,7 +65,7 @@ async def _service(request: Request) -> Service:
     return serving.of(await request.body())
 
 
-def _serving(request: Request) -> Serving:
+async def _serving(request: Request) -> Serving:
     serving: Serving = request.app.state.serving
     return serving
 

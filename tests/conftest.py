@@ -29,7 +29,7 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 PATIENCE = 1100
 """Seconds that a test waits for a job: several times what the longest takes on two idle cores, for not all cores are that."""
-MARKS = {"ray": "ray", "engine": "engine", "behaviour": "engine"}
+MARKS = {"ray": "ray", "engine": "engine", "behaviour": "engine", "chaos": "chaos", "soak": "soak"}
 SMALL_WORLD = WorldRecipe(seed=7, subjects=60, steps=40, layers=2, width=96, batch=32, vocabulary=512)
 
 

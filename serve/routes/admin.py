@@ -17,7 +17,7 @@ PATH = "/v1/admin/judges/prod"
 router = APIRouter(route_class=guarded(Scope.ADMIN), dependencies=[Security(BEARER)], tags=["admin"])
 
 
-def _succession(request: Request) -> Succession:
+async def _succession(request: Request) -> Succession:
     succession: Succession = request.app.state.succession
     return succession
 

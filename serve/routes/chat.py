@@ -30,7 +30,7 @@ REPLIES: dict[int | str, dict[str, Any]] = {
 router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEARER)], tags=["chat"])
 
 
-def _gate(request: Request) -> Gate | None:
+async def _gate(request: Request) -> Gate | None:
     gate: Gate | None = request.app.state.gate
     return gate
 

@@ -37,8 +37,13 @@ from serve.service import Service
 from serve.serving import Served
 
 PATHS = SYSTEMONE, DECISIONS = "/v1/systemone", "/v1/decisions"
-SYSTEM, REQUEST = "System prompt:\n", "\n\nRequest:\n"
-"""How LiteLLM's auto router puts a system text before what is asked."""
+ALONE = "Classify this message:\n"
+"""How LiteLLM's auto router opens what is asked."""
+WRAPPED = (
+    ("System prompt:\n", "\n\nRequest:\n"),
+    ("Caller system prompt, quoted as task context:\n", f"\n\n{ALONE}"),
+)
+"""How it puts a system text before, in earlier versions and in later ones."""
 UNREGISTERED = "no judge was trained for this question: ask can_answer, or register its phrase or labels in the policy"
 UNCALIBRATED = "this judge is not calibrated and has no probability to give: calibrate it on questions of its run"
 
@@ -130,9 +135,12 @@ def _asked_of(item: Item) -> Item:
 
     That begins at the first mark: after a later one, users could set a question of their choice before the judge.
     """
-    if isinstance(item, str) and item.startswith(SYSTEM) and REQUEST in item:
-        return item.partition(REQUEST)[2]
-    return item
+    if not isinstance(item, str):
+        return item
+    for opening, mark in WRAPPED:
+        if item.startswith(opening) and mark in item:
+            return item.partition(mark)[2]
+    return item.removeprefix(ALONE)
 
 
 def _is_bare(item: Item) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -117,6 +118,48 @@ def test_a_full_queue_says_when_to_come_back_and_those_who_wait_lose_nothing() -
     assert run(scene, queue=3).batches == [["first"], ["a", "b", "c"], ["d"]]
 
 
+class Slow(FakeJudge):
+    """A judge that takes a hundredth of a second for a question."""
+
+    def judge_each(self, asked: Sequence[Asked]) -> Said:
+        time.sleep(0.01 * len(asked))
+        return super().judge_each(asked)
+
+
+def test_who_would_wait_too_long_is_told_to_come_back_and_lists_wait_for_lists() -> None:
+    async def scene(judge: BatchingJudge[Slow]) -> None:
+        await judge.judge(questions("how fast it is"))
+        calls = [asyncio.create_task(judge.judge(questions(*"0123456789"))) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert judge.waiting == 30
+        with pytest.raises(BusyError):
+            await judge.judge(questions("one"))
+        calls.append(asyncio.create_task(judge.judge(questions(*"abcde"))))
+        assert [len(await call) for call in calls] == [10, 10, 10, 5]
+        assert len(await judge.judge(questions("one"))) == 1
+
+    with batching(Slow, patience=0.2) as judge:
+        asyncio.run(scene(judge))
+
+
+def test_one_slow_batch_keeps_nobody_out() -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
+        gated.gate.set()
+        for _ in range(queueing.PACES // 2 + 1):
+            await judge.judge(questions("quick"))
+        gated.gate.clear()
+        gated.entered.clear()
+        calls = await busy(judge, gated, ["a"])
+        await asyncio.sleep(0.1)
+        gated.gate.set()
+        calls += [asyncio.create_task(judge.judge(questions(text))) for text in "bcd"]
+        await asyncio.gather(*calls)
+        calls = [asyncio.create_task(judge.judge(questions(text))) for text in "efgh"]
+        assert [len(await call) for call in calls] == [1, 1, 1, 1]
+
+    run(scene, patience=0.1)
+
+
 def test_a_request_longer_than_the_queue_is_judged_when_nobody_waits() -> None:
     async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         gated.gate.set()
@@ -181,6 +224,26 @@ def test_a_judge_that_failed_is_tried_again_after_a_while(monkeypatch: pytest.Mo
         assert judge.fault is None
 
     run(scene)
+
+
+def test_a_stop_does_not_wait_for_a_judge_that_is_being_made_ready() -> None:
+    entered, done = threading.Event(), threading.Event()
+
+    def endless(first: Gated) -> Gated:
+        entered.set()
+        assert done.wait(60)
+        return first
+
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
+        gated.gate.set()
+        making = asyncio.create_task(judge.successor(endless))
+        assert await asyncio.to_thread(entered.wait, 10)
+        making.cancel()
+
+    began = time.monotonic()
+    run(scene)
+    assert time.monotonic() - began < 30
+    done.set()
 
 
 def test_a_judge_that_cannot_start_is_told_and_leaves_no_thread() -> None:

@@ -106,6 +106,8 @@ def test_probabilities_are_not_bent_to_the_choice() -> None:
         (f"System prompt:\nBe brief.\n\nRequest:\n{SURE}", SURE, "false"),
         (f"System prompt:\nBe brief.\n\nRequest:\nA\n\nRequest:\n{SURE}", f"A\n\nRequest:\n{SURE}", "false"),
         (f"Request:\n{SURE}", f"Request:\n{SURE}", "true"),
+        (f"Classify this message:\n{SURE}", SURE, "true"),
+        (f"Caller system prompt, quoted as task context:\nBe brief.\n\nClassify this message:\n{SURE}", SURE, "false"),
         (f"Earlier turns.\n\n{SURE}", f"Earlier turns.\n\n{SURE}", "false"),
     ],
     ids=["bare", "system text", "a second mark", "no system text", "paragraphs"],
