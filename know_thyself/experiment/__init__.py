@@ -55,7 +55,15 @@ NOT_RESULTS = (
 UNNAMED_SETTINGS = {
     **dict.fromkeys(NOT_RESULTS.split(), True),
     "engine": set(EngineConfig.model_fields) - {"backend", "max_model_len"},
-    "train": {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing", "checkpoint_every"},
+    "train": {
+        "workers",
+        "micro_batch_size",
+        "zero_stage",
+        "gradient_checkpointing",
+        "checkpoint_every",
+        "failures",
+        "preemptions",
+    },
     "evidence": True,
 }
 """Settings that change no result, and so are no part of an experiment's automatic name."""
