@@ -74,7 +74,7 @@ class Class:
     @property
     def parts(self) -> int:
         """The forward passes of a step."""
-        return int(batch_settings(self.lesson.config)["gradient_accumulation_steps"])
+        return int(batch_settings(self.lesson.config, 1)["gradient_accumulation_steps"])
 
     def batch(self, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The examples of step `number`."""

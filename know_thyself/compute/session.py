@@ -13,6 +13,7 @@ from typing import Literal
 import ray
 
 from know_thyself.compute.environment import SETTINGS, prepare_environment
+from know_thyself.config import TrainConfig
 from know_thyself.errors import ConfigError, first_line
 from know_thyself.progress import STREAMS, streams_to
 
@@ -132,13 +133,19 @@ def check_cpus(actors: int) -> None:
         )
 
 
-def check_workers(workers: int, device: Literal["cpu", "cuda"]) -> None:
-    """Raise `ConfigError` when the cluster has not a device for each of so many training workers: a GPU, or without, a CPU."""
-    kind = "GPU" if device == "cuda" else "CPU"
+def device_kind(device: Literal["cpu", "cuda"]) -> Literal["CPU", "GPU"]:
+    """What Ray calls the resource that each training worker on `device` needs one of."""
+    return "GPU" if device == "cuda" else "CPU"
+
+
+def check_workers(train: TrainConfig, device: Literal["cpu", "cuda"]) -> None:
+    """Raise `ConfigError` when the cluster has not a device for each of the fewest workers: a GPU, or without, a CPU."""
+    kind = device_kind(device)
     there = ray.cluster_resources().get(kind, 0)
-    if workers > there:
+    if train.workers_min > there:
         raise ConfigError(
-            f"train.workers={workers} needs a {kind} each, but the cluster has {there:g}: lower train.workers, or add a node"
+            f"train.workers={train.workers} needs a {kind} each, but the cluster has {there:g}: lower train.workers, or add a "
+            "node"
         )
 
 

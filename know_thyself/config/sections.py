@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 VOCABULARY = ("embed_tokens", "lm_head")
 """The layers where tokens come in and go out."""
+RANGE = re.compile(r"([0-9]{1,6})(?:\.\.([0-9]{1,6}))?")
 
 
 class Section(BaseModel):
@@ -170,6 +172,15 @@ class ChatConfig(Section):
     """Text that opens every reply, such as that of a final channel; found from the model's template when not given."""
 
 
+def _workers(given: object) -> int | str:
+    """`given` as a number of workers, or as a range `min..max` of them. Raises `ValueError` when it is neither."""
+    found = RANGE.fullmatch(str(given))
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= least <= most:
+        raise ValueError("give a number of workers such as 2, or a range such as 1..4")
+    return least if least == most else f"{least}..{most}"
+
+
 class TrainConfig(Section):
     """How the judgment is trained."""
 
@@ -194,15 +205,19 @@ class TrainConfig(Section):
     batch_size: int = Field(default=32, ge=1)
     """Examples per optimiser step over all workers; it never changes with their number."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples per worker and forward pass; the batch divided by the workers when not given."""
+    """Examples per worker and forward pass; the batch divided by the most workers when not given."""
     weight_decay: float = Field(default=0.0, ge=0.0)
     """Decoupled weight decay."""
     clip: float = Field(default=1.0, gt=0.0)
     """Largest norm of a gradient."""
     patience: int = Field(default=2, ge=1)
     """Stop after so many epochs without a lower dev log loss."""
-    workers: int = Field(default=1, ge=1)
-    """Training workers."""
+    workers: Annotated[int | str, BeforeValidator(_workers)] = 1
+    """Training workers: a number, or a range such as 1..4 to grow and shrink within as nodes come and go."""
+    failures: int = Field(default=2, ge=0)
+    """Times that workers which failed or were lost are started again within one run of the command."""
+    preemptions: int | None = Field(default=None, ge=0)
+    """Times that they are started again because a node was drained, as on a spot notice; without limit when not given."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage."""
     gradient_checkpointing: bool = False
@@ -210,7 +225,7 @@ class TrainConfig(Section):
     length_pool: int = Field(default=1, ge=1)
     """Batches drawn together and sorted by length, so that little is padded; 1 leaves the order to chance."""
     checkpoint_every: int = Field(default=200, ge=0)
-    """Optimiser steps between checkpoints inside an epoch; 0 for none."""
+    """Optimiser steps between checkpoints inside an epoch; 0 for none but those on a notice that a node is drained."""
     deepspeed: Path | None = None
     """A JSON file of DeepSpeed settings that go over ours."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -226,9 +241,38 @@ class TrainConfig(Section):
             )
         return self
 
+    @property
+    def workers_min(self) -> int:
+        """The fewest training workers."""
+        return int(str(self.workers).partition("..")[0])
+
+    @property
+    def workers_max(self) -> int:
+        """The most training workers."""
+        return int(str(self.workers).rpartition("..")[2])
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers may change."""
+        return self.workers_min < self.workers_max
+
     @model_validator(mode="after")
+    def _spread(self) -> TrainConfig:
+        if not self.is_elastic:
+            return self._divisible()
+        if self.workers_max > self.batch_size:
+            raise ValueError(
+                f"batch-size={self.batch_size} leaves some of workers={self.workers} without an example: lower their number"
+            )
+        if self.lora.dropout > 0.0:
+            raise ValueError(
+                f"lora.dropout={self.lora.dropout} draws other masks on other workers, and workers={self.workers} may change: "
+                "leave dropout out, or give one number of workers"
+            )
+        return self
+
     def _divisible(self) -> TrainConfig:
-        share, rest = divmod(self.batch_size, self.workers)
+        share, rest = divmod(self.batch_size, self.workers_max)
         micro = self.micro_batch_size or share
         if rest or share == 0 or share % micro:
             raise ValueError(

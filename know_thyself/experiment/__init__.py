@@ -56,7 +56,15 @@ NOT_RESULTS = (
 UNNAMED_SETTINGS = {
     **dict.fromkeys(NOT_RESULTS.split(), True),
     "engine": set(EngineConfig.model_fields) - {"backend", "max_model_len"},
-    "train": {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing", "checkpoint_every"},
+    "train": {
+        "workers",
+        "micro_batch_size",
+        "zero_stage",
+        "gradient_checkpointing",
+        "checkpoint_every",
+        "failures",
+        "preemptions",
+    },
     "evidence": True,
     "cost": True,
 }

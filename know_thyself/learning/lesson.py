@@ -12,7 +12,15 @@ from know_thyself.types import LabelMode, PromptStyle
 
 EXAMPLES, PROGRESS = "examples.parquet", "progress.jsonl"
 ADAPTER, MODEL, STATE, CHECKPOINTS = "adapter", "model", "state", "checkpoints"
-INDIFFERENT = {"patience", "zero_stage", "gradient_checkpointing", "checkpoint_every", "deepspeed"}
+INDIFFERENT = {
+    "patience",
+    "zero_stage",
+    "gradient_checkpointing",
+    "checkpoint_every",
+    "failures",
+    "preemptions",
+    "deepspeed",
+}
 """Settings that change how or how long training runs, not what a step computes."""
 SPREAD = {"workers", "micro_batch_size"}
 """How a batch is spread: of no account, except to the masks of dropout."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.experiment.usage import Meter
 from know_thyself.experiment.writing import storing, write_whole
-from know_thyself.learning.checkpoints import checkpoint_folder, newest, seal, step_of
+from know_thyself.learning.checkpoints import newest, step_of
 from know_thyself.learning.examples import Examples
+from know_thyself.learning.keeping import Keeper, Notice, no_notice
 from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, STATE, Lesson
 from know_thyself.learning.objectives import example_of, objective_of
 from know_thyself.learning.partition import deepspeed_session, start_engine
@@ -28,15 +29,15 @@ from know_thyself.learning.tuning import open_tuning
 logger = logging.getLogger(__name__)
 
 
-def learn(lesson: Lesson) -> None:
+def learn(lesson: Lesson, notice: Notice = no_notice) -> None:
     """Run `lesson` from its newest checkpoint, or its parent's state, to its end; the result and the state are in its folder.
 
-    All `train.workers` workers call it alike.
+    All workers call it alike; on `notice` that they may be stopped, they keep what they have.
     """
-    learn_on([lesson])
+    learn_on([lesson], notice)
 
 
-def learn_on(lessons: Sequence[Lesson]) -> None:
+def learn_on(lessons: Sequence[Lesson], notice: Notice = no_notice) -> None:
     """Run epochs one after the other without a pause, the first as `learn` does; the last one's folder gets the result."""
     first, last = lessons[0], lessons[-1]
     meter = Meter(Path(first.folder))
@@ -48,7 +49,7 @@ def learn_on(lessons: Sequence[Lesson]) -> None:
         for lesson in lessons:
             examples = _read_examples(lesson, chat)
             meter.tell("start")
-            steps = _take_steps(engine, examples, lesson, step, steps, meter)
+            steps = _take_steps(engine, examples, Keeper(engine, lesson, notice), step, steps, meter)
             step = 0
         weights = write_state(engine, Path(last.folder) / STATE, steps)
         if torch.distributed.get_rank() == 0:
@@ -62,21 +63,20 @@ def _read_examples(lesson: Lesson, chat: ChatTokenizer) -> Examples:
     return Examples([example_of(lesson, chat, row) for row in rows])
 
 
-def _take_steps(engine: Any, examples: Examples, lesson: Lesson, step: int, steps: int, meter: Meter) -> int:
+def _take_steps(engine: Any, examples: Examples, keeper: Keeper, step: int, steps: int, meter: Meter) -> int:
     """Take the steps of the epoch after the first `step`; `steps` of all epochs are behind, and what it returns afterwards."""
-    lengths = np.array(examples.lengths)
+    lesson, lengths = keeper.lesson, np.array(examples.lengths)
     batches = list(order(examples.lengths, lesson.config, lesson.seed, lesson.epoch))
     for number, indices in list(enumerate(batches, start=1))[step:]:
         progress = (lesson.epoch - 1 + (number - 0.5) / len(batches)) / lesson.config.epochs
         lr = rate(progress, lesson.config)
         loss = take_step(engine, examples, indices, lr, (lesson.seed, lesson.epoch, number))
-        share = share_of(indices, torch.distributed.get_rank(), torch.distributed.get_world_size())
+        share = _own_share(engine, indices)
         meter.tell("train", questions=int((share != FILL).sum()), read=int(lengths[share[share != FILL]].sum()))
         if torch.distributed.get_rank() == 0:
             _log_step(lesson, number, len(batches), loss, lr)
-        every = lesson.config.checkpoint_every
-        if every and number % every == 0 and number < len(batches):
-            _write_checkpoint(engine, lesson, number, steps + number - step)
+        if number < len(batches):
+            keeper.keep(number, steps + number - step)
     return steps + len(batches) - step
 
 
@@ -91,7 +91,7 @@ def take_step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: f
     total = float(examples.weights_of(indices).sum())
     count = engine.gradient_accumulation_steps()
     summed = 0.0
-    for number, part in enumerate(np.split(share_of(indices, rank, workers), count)):
+    for number, part in enumerate(np.split(_own_share(engine, indices), count)):
         torch.manual_seed(int(np.random.SeedSequence((*place, rank, number)).generate_state(1)[0]))
         tokens, last, targets, weights = (tensor.to(engine.device) for tensor in examples.batch(part))
         losses = engine(tokens, last, targets) * weights
@@ -101,6 +101,12 @@ def take_step(engine: Any, examples: Examples, indices: NDArray[np.int64], lr: f
     everyone = torch.tensor(summed, device=engine.device, dtype=torch.float64)
     torch.distributed.all_reduce(everyone)
     return float(everyone) / total
+
+
+def _own_share(engine: Any, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The part of the global batch `indices` that this worker computes, with a `FILL` where it has a place too many."""
+    places = engine.gradient_accumulation_steps() * engine.train_micro_batch_size_per_gpu()
+    return share_of(indices, torch.distributed.get_rank(), torch.distributed.get_world_size(), places)
 
 
 def _resume(engine: Any, lesson: Lesson) -> tuple[int, int]:
@@ -116,20 +122,9 @@ def _resume(engine: Any, lesson: Lesson) -> tuple[int, int]:
         step, state = step_of(checkpoint), checkpoint
     steps = read_state(engine, state)
     if torch.distributed.get_rank() == 0:
-        logger.info("epoch %d begins after step %d", lesson.epoch, step)
+        logger.info("%d workers: epoch %d begins after step %d", torch.distributed.get_world_size(), lesson.epoch, step)
         _cut_log(Path(lesson.folder) / PROGRESS, step)
     return step, steps
-
-
-def _write_checkpoint(engine: Any, lesson: Lesson, step: int, steps: int) -> None:
-    """Write the state after `step` steps of the epoch, `steps` of all, and vouch for it. All workers must call."""
-    folder = Path(lesson.folder) / CHECKPOINTS
-    is_writer = torch.distributed.get_rank() == 0
-    if is_writer:
-        folder = checkpoint_folder(folder, step)
-    write_state(engine, folder, steps)
-    if is_writer:
-        seal(folder)
 
 
 def _log_step(lesson: Lesson, step: int, steps: int, loss: float, lr: float) -> None:

@@ -33,7 +33,8 @@ def deepspeed_session(lesson: Lesson) -> Iterator[dict[str, Any]]:
     # Compiled at first use, and of use to tensor parallelism alone.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="nccl" if lesson.device == "cuda" else "gloo", verbose=False)
-    settings = zero_settings(lesson.config, lesson.deepspeed, lesson.in_bf16)
+    workers = torch.distributed.get_world_size()
+    settings = zero_settings(lesson.config, lesson.deepspeed, lesson.in_bf16, workers)
     if lesson.config.zero_stage < 3:
         yield settings
         return

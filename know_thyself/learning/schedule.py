@@ -37,9 +37,13 @@ def _batches(shuffled: NDArray[np.int64], lengths: NDArray[np.int64], config: Tr
             yield np.pad(batch, (0, size - len(batch)), constant_values=FILL)
 
 
-def share_of(indices: NDArray[np.int64], rank: int, workers: int) -> NDArray[np.int64]:
-    """The part of a global batch that worker `rank` of `workers` computes: every `workers`th example, long ones and short."""
-    return indices.reshape(-1, workers)[:, rank]
+def share_of(indices: NDArray[np.int64], rank: int, workers: int, places: int) -> NDArray[np.int64]:
+    """The part of a global batch that worker `rank` of `workers` computes: every `workers`th example, long ones and short.
+
+    Each of them has so many `places`; those that no example is left for are filled up with `FILL`.
+    """
+    filled = np.pad(indices, (0, places * workers - len(indices)), constant_values=FILL)
+    return filled.reshape(places, workers)[:, rank]
 
 
 def rate(progress: float, config: TrainConfig) -> float:

@@ -32,21 +32,25 @@ SETTINGS = {
 """Keys of DeepSpeed that a file may repeat but not contradict, and the settings that give their values."""
 
 
-def batch_settings(config: TrainConfig) -> dict[str, Any]:
-    """How DeepSpeed splits the global batch of `config` over workers and forward passes."""
-    share = config.batch_size // config.workers
-    micro = config.micro_batch_size or share
+def batch_settings(config: TrainConfig, workers: int) -> dict[str, Any]:
+    """How DeepSpeed splits the global batch of `config` over so many workers and their forward passes.
+
+    Where it cannot be split evenly, the batch is counted with the places that stay empty.
+    """
+    share = -(-config.batch_size // workers)
+    passes = -(-share // (config.micro_batch_size or -(-config.batch_size // config.workers_max)))
+    micro = -(-share // passes)
     return {
-        "train_batch_size": config.batch_size,
+        "train_batch_size": micro * passes * workers,
         "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": share // micro,
+        "gradient_accumulation_steps": passes,
     }
 
 
-def zero_settings(config: TrainConfig, override: Mapping[str, Any], in_bf16: bool) -> dict[str, Any]:
-    """The whole of DeepSpeed's configuration: ours, with `override` merged over it key by key."""
+def zero_settings(config: TrainConfig, override: Mapping[str, Any], in_bf16: bool, workers: int) -> dict[str, Any]:
+    """The whole of DeepSpeed's configuration: ours for so many workers, with `override` merged over it key by key."""
+    batch = batch_settings(config, workers)
     ours = {
-        **batch_settings(config),
         "gradient_clipping": config.clip,
         "zero_optimization": {"stage": config.zero_stage},
         # The optimiser is torch's own in every stage and on every device: DeepSpeed's would be compiled at first use.
@@ -55,7 +59,7 @@ def zero_settings(config: TrainConfig, override: Mapping[str, Any], in_bf16: boo
         "bf16": {"enabled": in_bf16},
         "steps_per_print": 10**9,
     }
-    return _merged(ours, override)
+    return {**_merged(ours, override), **batch}
 
 
 def read_override(config: TrainConfig) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def _check(file: Path, override: Mapping[str, Any], config: TrainConfig) -> None
     zero = override.get("zero_optimization", {})
     if not isinstance(zero, dict):
         raise ConfigError(f"train.deepspeed={file} has zero_optimization={zero!r}: make it an object of settings")
-    ours = {**batch_settings(config), "gradient_clipping": config.clip, "stage": config.zero_stage}
+    ours = {**batch_settings(config, config.workers_max), "gradient_clipping": config.clip, "stage": config.zero_stage}
     for key, value in {**override, **zero}.items():
         if key in ours and value != ours[key]:
             raise ConfigError(

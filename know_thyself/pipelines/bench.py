@@ -88,7 +88,7 @@ class Bench:
     @property
     def cores(self) -> int:
         """CPU cores that an engine or a training worker on a CPU may use."""
-        return max(1, node_cores() // max(self.config.engine.actors_max, self.config.train.workers))
+        return max(1, node_cores() // max(self.config.engine.actors_max, self.config.train.workers_max))
 
     def _finish(self, folder: StageFolder) -> Result | None:
         done = folder.done()
@@ -100,7 +100,7 @@ class Bench:
 
     def check_workers(self) -> None:
         """Raise `ConfigError` when the cluster is too small for the training that the settings ask for."""
-        check_workers(self.config.train.workers, self.device)
+        check_workers(self.config.train, self.device)
 
     def put_questions(self) -> Result:
         """Commit the questions with their splits, and say how many contexts were cut."""

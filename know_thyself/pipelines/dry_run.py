@@ -84,7 +84,7 @@ def _estimate(config: RunConfig, questions: Iterable[Question], num_train: int) 
         sampled=answers * (throughput.answer_tokens or sampling.max_tokens),
         judged=prompt * (1 + epochs),
         trained=trained,
-        starts=(1 + epochs) * config.engine.actors_max + epochs * config.train.workers,
+        starts=(1 + epochs) * config.engine.actors_max + epochs * config.train.workers_max,
     )
     return {
         "prompt_tokens": round(prompt * (collections + 1 + epochs)),

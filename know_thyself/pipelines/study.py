@@ -51,7 +51,7 @@ def _check_settings(config: RunConfig) -> None:
 def knowledge_config(config: RunConfig) -> TrainConfig:
     """How `config` teaches: as it trains judges, but for what `study` says. Raises `ConfigError` when that cannot be."""
     study, train = config.study, config.train
-    share = study.batch_size // train.workers
+    share = study.batch_size // train.workers_max
     micro = train.micro_batch_size if train.micro_batch_size and train.micro_batch_size < share else None
     taught = {
         "epochs": study.rounds,

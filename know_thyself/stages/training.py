@@ -1,7 +1,8 @@
 """Train: one epoch of training, of the judgment or of knowledge, as a stage, its workers run by Ray Train.
 
 A worker or the driver may be lost at any time: the workers start again by themselves, the driver by the same command, and both
-go on from the newest checkpoint inside the epoch. What a worker does is `know_thyself.learning`'s.
+go on from the newest checkpoint inside the epoch. Where `train.workers` is a range, Ray starts as many of them as there is room
+for: fewer when a node goes, more when one comes. What a worker does is `know_thyself.learning`'s.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import ray
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import RunConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.config import FailureConfig, ScalingConfig
 
-from know_thyself.compute.session import check_workers, interruptible, quiet_worker
+from know_thyself.compute.notice import RESIZE_EVERY, Outlook
+from know_thyself.compute.session import check_workers, device_kind, interruptible, quiet_worker
 from know_thyself.errors import KnowThyselfError, StageError, first_line
 from know_thyself.experiment import StageFolder
 from know_thyself.learning.checkpoints import remove_sealed
@@ -29,8 +32,8 @@ __all__ = ["ADAPTER", "EXAMPLES", "MODEL", "PROGRESS", "STAGES", "Lesson", "trai
 
 STAGES = {"judgment": "train", "knowledge": "teach"}
 """The name of the stage that teaches each."""
-RESTARTS = 2
-"""How often lost or failing workers are started again within one run of the command."""
+NO_LIMIT = -1
+"""To Ray: as often as need be."""
 
 
 def train(folder: StageFolder, lesson: Lesson) -> StageDone:
@@ -40,7 +43,7 @@ def train(folder: StageFolder, lesson: Lesson) -> StageDone:
     """
     began = time.monotonic()
     num_examples = pq.read_metadata(folder.path / EXAMPLES).num_rows
-    check_workers(lesson.config.workers, lesson.device)
+    check_workers(lesson.config, lesson.device)
     try:
         with interruptible():
             _trainer(folder, lesson).fit()
@@ -61,18 +64,24 @@ def _failed(error: Exception, stage: str, logs: str) -> KnowThyselfError:
 
 
 def _trainer(folder: StageFolder, lesson: Lesson) -> TorchTrainer:
-    on_gpu = lesson.device == "cuda"
+    on_gpu, config = lesson.device == "cuda", lesson.config
     return TorchTrainer(
         _work,
         train_loop_config={"lesson": lesson},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=lesson.config.workers,
+            num_workers=(config.workers_min, config.workers_max) if config.is_elastic else config.workers_max,
+            elastic_resize_monitor_interval_s=RESIZE_EVERY,
             use_gpu=on_gpu,
             resources_per_worker={"CPU": 1, "GPU": 1} if on_gpu else {"CPU": lesson.cores},
         ),
         run_config=RunConfig(
-            name="ray", storage_path=str(folder.path / "_train"), failure_config=FailureConfig(max_failures=RESTARTS)
+            name="ray",
+            storage_path=str(folder.path / "_train"),
+            failure_config=FailureConfig(
+                max_failures=config.failures,
+                max_preemption_failures=NO_LIMIT if config.preemptions is None else config.preemptions,
+            ),
         ),
     )
 
@@ -87,4 +96,4 @@ def _work(arguments: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     if lesson.device == "cpu":
         torch.set_num_threads(lesson.cores)
-    learn(lesson)
+    learn(lesson, Outlook(lesson.config.workers_max, device_kind(lesson.device)))

@@ -24,7 +24,14 @@ from know_thyself.prompts import VERDICT_WORDS
 from know_thyself.types import LabelMode, PromptStyle, Question, Verdict
 
 RATE = {"lora": 5e-3, "full": 5e-4}
-STEPS = 6
+STEPS_A_PASS = 3
+STEPS = 2 * STEPS_A_PASS
+
+
+def questions_of(world: Path) -> list[Question]:
+    """The validation questions of a world."""
+    rows = pq.read_table(world / "questions" / "validation.parquet").to_pylist()
+    return [Question(id=row["id"], text=row["question"], answers=tuple(row["answers"])) for row in rows]
 
 
 def settings(tuning: str, **changes: object) -> TrainConfig:
@@ -93,7 +100,7 @@ class Bench:
         """The lesson `name`, taught; `changes` are to its settings, `told` is the rest of it."""
         lesson = self.lesson(name, settings(tuning, workers=room.workers, **changes), tuning=tuning, **(told or {}))
         room.teach(lesson)
-        assert len(losses(self.scratch / name)) == STEPS
+        assert len(losses(self.scratch / name)) == STEPS_A_PASS * lesson.config.passes
         return lesson
 
     def resume(self, room: Classroom, name: str, after: Lesson, **changes: Any) -> Lesson:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
 import pytest
 
 from know_thyself.engine.protocol import EngineSpec
 from know_thyself.types import Question
-from tests.engine.classroom import Bench, Classroom
+from tests.engine.classroom import Bench, Classroom, questions_of
 
 if TYPE_CHECKING:
     from know_thyself.engine.vllm import VllmEngine
@@ -26,8 +25,7 @@ def engine(small_world: Path) -> VllmEngine:
 
 @pytest.fixture(scope="session")
 def questions(small_world: Path) -> list[Question]:
-    rows = pq.read_table(small_world / "questions" / "validation.parquet").to_pylist()
-    return [Question(id=row["id"], text=row["question"], answers=tuple(row["answers"])) for row in rows]
+    return questions_of(small_world)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,20 @@ def test_lora_by_zero_2_is_the_same_on_two_workers_and_after_a_kill(bench: Bench
     check(bench, alone, pair, "lora")
 
 
+@pytest.mark.parametrize(
+    ("tuning", "zero_stage"),
+    [("lora", 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("lora", 3), ("full", 2), ("full", 3)))],
+)
+def test_a_batch_that_two_cannot_halve_is_learned_alike(
+    bench: Bench, alone: Classroom, pair: Classroom, tuning: str, zero_stage: int
+) -> None:
+    config = settings(tuning, workers="1..2", zero_stage=zero_stage, batch_size=7)
+    one, two = (bench.lesson(name, config, tuning=tuning) for name in ("one", "two"))
+    alone.teach(one)
+    pair.teach(two)
+    assert curve_distance(losses(Path(one.folder)), losses(Path(two.folder))) < CURVES
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("tuning", ["lora", "full"])

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,34 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 HOST = "127.0.0.1"
+STARTED = [RAY, "start", "--block", "--node-ip-address", HOST, "--object-store-memory", str(200 * 2**20)]
 PORTS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: where its job server is, and the environment in which commands may talk to it."""
+    """A running cluster: where its job server is and where nodes join, and the environment in which commands may talk to it."""
 
     server: str
+    address: str
     environment: dict[str, str]
+
+    @contextmanager
+    def node(self, folder: Path, cpus: int) -> Iterator[str]:
+        """A further node in a process tree of its own, whose log is in `folder`, and its id; ended as the cluster is."""
+        node_id = secrets.token_hex(28)
+        command = [*STARTED, "--num-cpus", str(cpus), "--address", self.address]
+        log = folder / f"node-{node_id[:8]}.log"
+        with _process(command, {**self.environment, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": node_id}, log) as process:
+            _await(lambda: "Ray runtime started" in log.read_text(), process, log)
+            yield node_id
+
+    def drain(self, node_id: str, seconds: int) -> None:
+        """Have Ray drain a node, as the watcher does when a cloud will take it back in so many seconds."""
+        command = [RAY, "drain-node", "--address", self.address, "--node-id", node_id]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the cloud wants it back"]
+        command += ["--deadline-remaining-seconds", str(seconds)]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=120)
 
     def submit(self, job_id: str, *entrypoint: str, timeout: float, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
         """`ray job submit` of `entrypoint` in a copy of `folder`, to its end."""
@@ -80,8 +99,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster of one node whose token is a file in `folder`; ended with all of its processes, and no others."""
+def cluster(folder: Path, cpus: int = 4) -> Iterator[Cluster]:
+    """A cluster whose token is a file in `folder`, so far of its head alone; ended with all of its processes, and no others."""
     token = secrets.token_hex(32)
     token_file = folder / "token"
     token_file.touch(mode=0o600)
@@ -90,38 +109,43 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     clean = {**kept, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     clean["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    command = [RAY, "start", "--head", "--block", "--num-cpus", "4", "--node-ip-address", HOST, "--dashboard-host", HOST]
-    command += ["--include-dashboard", "true", "--object-store-memory", str(200 * 2**20)]
+    command = [*STARTED, "--head", "--num-cpus", str(cpus), "--dashboard-host", HOST, "--include-dashboard", "true"]
     command += [word for name, port in ports.items() for word in (f"--{name}", str(port))]
-    with (folder / "ray.log").open("w") as log:
-        head = subprocess.Popen(
-            command,
-            env={**clean, "RAY_AUTH_TOKEN_PATH": str(token_file)},
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    started = Cluster(f"http://{HOST}:{ports['dashboard-port']}", {**clean, "RAY_AUTH_TOKEN": token})
-    try:
-        _await_job_server(started, head, folder / "ray.log")
+    log = folder / "ray.log"
+    with _process(command, {**clean, "RAY_AUTH_TOKEN_PATH": str(token_file)}, log) as head:
+        server, address = f"http://{HOST}:{ports['dashboard-port']}", f"{HOST}:{ports['port']}"
+        started = Cluster(server, address, {**clean, "RAY_AUTH_TOKEN": token})
+        _await(lambda: _has_job_server(started), head, log)
         yield started
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`command` in a session of its own that prints to `log`; ended with everything it started."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, env=environment, cwd=log.parent, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield process
     finally:
-        _end(head)
+        _end(process)
 
 
-def _await_job_server(started: Cluster, head: subprocess.Popen[bytes], log: Path) -> None:
+def _await(reached: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 240
-    while True:
-        assert head.poll() is None, log.read_text()
+    while not reached():
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
-        try:
-            status, _ = started.ask("/api/jobs/", started.environment["RAY_AUTH_TOKEN"])
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            status = None
-        if status == 200:
-            return
-        time.sleep(0.5)
+        time.sleep(0.2)
+
+
+def _has_job_server(started: Cluster) -> bool:
+    try:
+        status, _ = started.ask("/api/jobs/", started.environment["RAY_AUTH_TOKEN"])
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+    return status == 200
 
 
 def _end(head: subprocess.Popen[bytes]) -> None:

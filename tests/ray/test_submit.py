@@ -17,7 +17,9 @@ from tests.ray.runs import Run, write_own_grader
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("cluster")) as started:
+    """A head that does no work, and two nodes that do."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with cluster(folder, cpus=0) as started, started.node(folder, 2), started.node(folder, 2):
         yield started
 
 

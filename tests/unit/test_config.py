@@ -70,6 +70,15 @@ def test_three_verdicts_and_hard_targets_can_be_asked_for() -> None:
     assert load().train.target == "soft"
 
 
+@pytest.mark.parametrize(("given", "kept", "least", "most"), [("2", 2, 2, 2), ("1..4", "1..4", 1, 4), ("3..3", 3, 3, 3)])
+def test_workers_are_a_number_or_a_range(given: str, kept: int | str, least: int, most: int, tmp_path: Path) -> None:
+    own = preset(tmp_path, f"[train]\nworkers = {kept!r}\nbatch_size = 12")
+    for train in (load("--preset", own).train, load("--train.workers", given, "--train.batch-size", "12").train):
+        assert (train.workers, train.workers_min, train.workers_max) == (kept, least, most)
+        assert train.is_elastic == (least < most)
+        assert TrainConfig.model_validate_json(train.model_dump_json()) == train
+
+
 def test_underscores_in_flags_are_read_as_dashes() -> None:
     config = load("--sampling.num_trials", "7", "--train.learning_rate=1e-3", "--prompt_style", "asked", "--dry_run")
     assert (config.sampling.num_trials, config.train.learning_rate) == (7, 1e-3)
@@ -118,6 +127,17 @@ WRONG_FLAGS = {
     "thresholds crossed": (["--label.can-at", "0.4"], "uncertain-at=0.5 is above can-at=0.4"),
     "actors crossed": (["--engine.actors-min", "3"], "actors-min=3 is above actors-max=1"),
     "indivisible batch": (["--train.workers", "3"], "batch-size=32 cannot be split over workers=3"),
+    "no workers": (["--train.workers", "0"], "train.workers='0': give a number of workers such as 2, or a range such as 1..4"),
+    "workers crossed": (["--train.workers", "4..2"], "train.workers='4..2': give a number"),
+    "half a range": (["--train.workers", "2.."], "train.workers='2..': give a number"),
+    "more workers than examples": (
+        ["--train.workers", "1..64"],
+        "batch-size=32 leaves some of workers=1..64 without an example",
+    ),
+    "dropout on changing workers": (
+        ["--train.workers", "1..4", "--train.lora.dropout", "0.1"],
+        "lora.dropout=0.1 draws other masks on other workers, and workers=1..4 may change",
+    ),
     "greedy trials": (["--sampling.temperature", "0"], "--sampling.num-trials 1"),
     "no room for a question": (["--sampling.max-tokens", "1024"], "engine.max-model-len=1024"),
     "one trial for three classes": (

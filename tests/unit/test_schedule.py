@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from know_thyself.config import TrainConfig
 from know_thyself.learning.schedule import FILL, order, rate, share_of
+from know_thyself.learning.zero import batch_settings
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=90)
 
@@ -28,14 +29,21 @@ def test_every_pass_shows_every_example_once(lengths: list[int], pool: int, pass
         assert sorted(part[part != FILL]) == list(range(len(lengths)))
 
 
-@given(lengths=LENGTHS, workers=st.sampled_from([1, 2, 4, 8]))
-def test_the_order_knows_nothing_of_the_workers_and_they_share_each_batch(lengths: list[int], workers: int) -> None:
+@given(lengths=LENGTHS, workers=st.integers(1, 8), micro=st.integers(1, 8))
+def test_the_order_knows_nothing_of_the_workers_and_they_share_each_batch(lengths: list[int], workers: int, micro: int) -> None:
     alone = list(order(lengths, TrainConfig(batch_size=8, length_pool=2), seed=3, epoch=1))
-    together = list(order(lengths, TrainConfig(batch_size=8, length_pool=2, workers=workers), seed=3, epoch=1))
+    config = TrainConfig(batch_size=8, length_pool=2, workers="1..8", micro_batch_size=micro)
+    together = list(order(lengths, config, seed=3, epoch=1))
     assert [list(batch) for batch in alone] == [list(batch) for batch in together]
+    told = batch_settings(config, workers)
+    passes, size = told["gradient_accumulation_steps"], told["train_micro_batch_size_per_gpu"]
+    assert size <= micro
+    assert told["train_batch_size"] == passes * size * workers < 8 + passes * workers
     for batch in together:
-        shares = [share_of(batch, rank, workers) for rank in range(workers)]
-        assert sorted(np.concatenate(shares)) == sorted(batch)
+        shares = [share_of(batch, rank, workers, passes * size) for rank in range(workers)]
+        assert {len(share) for share in shares} == {passes * size}
+        shown = np.concatenate(shares)
+        assert sorted(shown[shown != FILL]) == sorted(batch[batch != FILL])
 
 
 def test_seed_epoch_and_pass_each_change_the_order() -> None:

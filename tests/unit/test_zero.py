@@ -52,7 +52,7 @@ def test_a_file_goes_over_ours_key_by_key_and_auto_means_ours(tmp_path: Path) ->
     }
     config = config_with(tmp_path, content, batch_size=8, micro_batch_size=2, workers=2)
     override = read_override(config)
-    settings = zero_settings(config, override, in_bf16=True)
+    settings = zero_settings(config, override, in_bf16=True, workers=2)
     assert settings["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 1000, "overlap_comm": False}
     assert settings["wall_clock_breakdown"] is True
     assert (settings["train_batch_size"], settings["gradient_accumulation_steps"]) == (8, 2)
@@ -61,7 +61,17 @@ def test_a_file_goes_over_ours_key_by_key_and_auto_means_ours(tmp_path: Path) ->
 
 def test_no_file_changes_nothing() -> None:
     assert read_override(TrainConfig()) == {}
-    assert zero_settings(TrainConfig(batch_size=32, workers=4), {}, in_bf16=False)["train_micro_batch_size_per_gpu"] == 8
+    settings = zero_settings(TrainConfig(batch_size=32, workers=4), {}, in_bf16=False, workers=4)
+    assert settings["train_micro_batch_size_per_gpu"] == 8
+
+
+@pytest.mark.parametrize(("workers", "passes", "micro"), [(1, 4, 8), (2, 2, 8), (3, 2, 6), (4, 1, 8)])
+def test_fewer_workers_take_more_passes_of_no_larger_size(tmp_path: Path, workers: int, passes: int, micro: int) -> None:
+    """What a file says of the batch is held against the most workers, and decides nothing when they are fewer."""
+    config = config_with(tmp_path, {"train_batch_size": 32, "gradient_accumulation_steps": 1}, workers="1..4")
+    settings = zero_settings(config, read_override(config), in_bf16=False, workers=workers)
+    assert (settings["gradient_accumulation_steps"], settings["train_micro_batch_size_per_gpu"]) == (passes, micro)
+    assert settings["train_batch_size"] == passes * micro * workers
 
 
 @pytest.mark.parametrize(
@@ -98,7 +108,15 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 
 def test_how_a_batch_is_spread_names_no_stage_but_what_is_taught_does() -> None:
     plain = lesson(TrainConfig()).settings("base")
-    spread = TrainConfig(workers=4, micro_batch_size=2, zero_stage=3, gradient_checkpointing=True, checkpoint_every=7)
+    spread = TrainConfig(
+        workers="1..4",
+        micro_batch_size=2,
+        zero_stage=3,
+        gradient_checkpointing=True,
+        checkpoint_every=7,
+        failures=0,
+        preemptions=0,
+    )
     assert lesson(spread).settings("base") == plain
     others = [
         lesson(TrainConfig(), tuning="full"),
