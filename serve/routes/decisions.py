@@ -137,10 +137,11 @@ def _asked_of(item: Item) -> Item:
     """
     if not isinstance(item, str):
         return item
+    text = item.strip()
     for opening, mark in WRAPPED:
-        if item.startswith(opening) and mark in item:
-            return item.partition(mark)[2]
-    return item.removeprefix(ALONE)
+        if text.startswith(opening) and mark in text:
+            return text.partition(mark)[2]
+    return text.removeprefix(ALONE)
 
 
 def _is_bare(item: Item) -> bool:

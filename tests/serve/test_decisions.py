@@ -106,11 +106,11 @@ def test_probabilities_are_not_bent_to_the_choice() -> None:
         (f"System prompt:\nBe brief.\n\nRequest:\n{SURE}", SURE, "false"),
         (f"System prompt:\nBe brief.\n\nRequest:\nA\n\nRequest:\n{SURE}", f"A\n\nRequest:\n{SURE}", "false"),
         (f"Request:\n{SURE}", f"Request:\n{SURE}", "true"),
-        (f"Classify this message:\n{SURE}", SURE, "true"),
-        (f"Caller system prompt, quoted as task context:\nBe brief.\n\nClassify this message:\n{SURE}", SURE, "false"),
+        (f"\nClassify this message:\n{SURE}", SURE, "true"),
+        (f"\nCaller system prompt, quoted as task context:\nBe brief.\n\nClassify this message:\n{SURE}", SURE, "false"),
         (f"Earlier turns.\n\n{SURE}", f"Earlier turns.\n\n{SURE}", "false"),
     ],
-    ids=["bare", "system text", "a second mark", "no system text", "paragraphs"],
+    ids=["bare", "system text", "a second mark", "no system text", "later, alone", "later, system text", "paragraphs"],
 )
 def test_the_request_alone_is_judged_and_what_stood_before_it_is_told_as_out_of_domain(
     state: str, text: str, in_domain: str
