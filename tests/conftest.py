@@ -19,6 +19,7 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "600000",  # a process that was started for one stage serves the next
     "RAY_worker_niceness": "0",  # at Ray's own 15, anything else on the machine starves what is tested
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less for each training; a test that drains nodes sets it anew
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for one another take the cores from the tests of the other lane
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
@@ -38,6 +39,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     for folder, mark in MARKS.items():
         if folder in item.path.parts:
             item.add_marker(mark)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that the lanes end together."""
+    items.sort(key=lambda item: MARKS.keys().isdisjoint(item.path.parts))
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types

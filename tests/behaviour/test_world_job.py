@@ -16,7 +16,7 @@ from know_thyself.models import resolve_model
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-SIZES = ("--data.num-train", "1800", "--data.num-validation", "600", "--data.least", "150", "--train.epochs", "2")
+SIZES = ("--data.num-train", "1800", "--data.num-validation", "600", "--data.least", "150", "--train.epochs", "1")
 
 
 @pytest.fixture(scope="module")

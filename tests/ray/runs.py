@@ -31,6 +31,11 @@ def wait_until(reached: Callable[[], bool], told: str, process: subprocess.Popen
         time.sleep(0.02)
 
 
+def heed_interrupts() -> None:
+    """In a process about to start: SIGINT ends it, also where the tests themselves run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 OWN_GRADER = """
 def grade(reply, answers):
     return answers[0] if reply.startswith("value ") else None
@@ -71,6 +76,7 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
 
     def finish(self, **environment: str) -> str:

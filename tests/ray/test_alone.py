@@ -24,7 +24,7 @@ from tests.ray.runs import Run
 def flags(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> list[str]:
     root = tmp_path_factory.mktemp("alone")
     questions = write_fake_questions(root / "questions", train=240, validation=80)
-    return Run(root, small_world / "model", questions, "--train.epochs", "2").flags
+    return Run(root, small_world / "model", questions, "--train.epochs", "1").flags
 
 
 def config_of(flags: list[str], *more: str) -> RunConfig:
@@ -51,11 +51,6 @@ def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[s
         assert alone.train(bench).name.startswith("train-")
         before = done(experiment.path)
         assert {name.partition("-")[0] for name in before} == {"questions", "examine", "grade", "train"}
-    with open_bench(config_of(flags, "--start-epoch", "2"), inputs, console) as bench:
-        alone.train(bench)
-        assert len(list(experiment.path.glob("stages/train-*/_DONE.json"))) == 2, (
-            "the second epoch trains on the first's judgments"
-        )
     before = done(experiment.path)
     with pytest.raises(JudgeError, match="give the judge folder of a finished experiment"):
         find_judge(config, inputs)
@@ -71,6 +66,17 @@ def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[s
     assert json.loads((judged / alone.JUDGED_BY).read_text())["stale"] is False
     best = next(row for row in summary["epochs"] if row["epoch"] == summary["best_epoch"])
     assert found["splits"]["validation"] == best["validation"]
+
+
+@pytest.mark.slow
+def test_the_second_epoch_trained_alone_learns_from_the_judgments_of_the_first(flags: list[str], console: Console) -> None:
+    two = (*flags, "--train.epochs", "2", "--name", "two")
+    for more in ([], ["--start-epoch", "2"]):
+        config = config_of([*two, *more])
+        with open_bench(config, check_inputs(config), console) as bench:
+            alone.train(bench)
+    assert len(list(bench.experiment.path.glob("stages/train-*/_DONE.json"))) == 2
+    assert len(list(bench.experiment.path.glob("stages/examine-*/_DONE.json"))) == 2, "the first epoch's judge has judged"
 
 
 def test_a_judge_of_another_base_judges_only_when_told_to_and_is_marked(

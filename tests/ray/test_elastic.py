@@ -31,6 +31,7 @@ CURVES = 1e-4
 RATE = 1e-4
 """So low that what is rounded otherwise on more workers does not grow over hundreds of steps."""
 HURRY = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "8",
