@@ -51,7 +51,6 @@ def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[s
         assert alone.train(bench).name.startswith("train-")
         before = done(experiment.path)
         assert {name.partition("-")[0] for name in before} == {"questions", "examine", "grade", "train"}
-    before = done(experiment.path)
     with pytest.raises(JudgeError, match="give the judge folder of a finished experiment"):
         find_judge(config, inputs)
     adaptive.run(config, inputs, console)
