@@ -13,13 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.asking import WORDS
-from know_thyself import prompts
-from know_thyself.engine.chat import ChatTokenizer
+from know_thyself import testing
 from know_thyself.evaluation.calibration import ConfidenceMap
 from know_thyself.judge import JudgeCard
-from know_thyself.models import resolve_model
-from know_thyself.types import LabelMode, PromptStyle
 
 PATIENCE = 180.0
 """Seconds within which a service is to be ready, and to end."""
@@ -29,27 +25,9 @@ LONGEST = 256
 
 def untrained_card(model: str, **changes: Any) -> JudgeCard:
     """The card of the judge that `model` is without any training, with `changes`; p_correct is the share of its yes."""
-    base = resolve_model(model, None)
-    chat = ChatTokenizer(base.name)
-    whole = JudgeCard(
-        experiment="untrained",
-        epoch=0,
-        base=base.name,
-        base_digest=base.digest,
-        prompt_version=prompts.PROMPT_VERSION,
-        prompt_style=PromptStyle.SYSTEM,
-        label_mode=LabelMode.BINARY,
-        verdict_words=tuple(WORDS),
-        verdict_tokens=chat.word_tokens(WORDS),
-        prefill=chat.prefill,
-        encoding=chat.digest,
-        event="k/n >= 0.5",
-        label_rule="can >= 1, uncertain >= 0.5",
-        decoding={"max_tokens": 16},
-        max_model_len=LONGEST,
-        calibration=ConfidenceMap.of("temperature", [(1.0, 0.0)], "calibration", 300),
-    )
-    return whole.model_copy(update=changes)
+    settings = {"experiment": "untrained", "decoding": {"max_tokens": 16}, "max_model_len": LONGEST}
+    calibration = ConfidenceMap.of("temperature", [(1.0, 0.0)], "calibration", 300)
+    return testing.untrained_card(model, **{**settings, "calibration": calibration, **changes})
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from know_thyself.evaluation.calibration import ConfidenceMap
 from know_thyself.evaluation.reliability import measure_reliability
 from know_thyself.grading import Grader
 from know_thyself.judge import JudgeCard
-from know_thyself.prompts import PROMPT_VERSION, read_verdict
+from know_thyself.models import resolve_model
+from know_thyself.prompts import PROMPT_VERSION, VERDICT_WORDS, read_verdict
 from know_thyself.types import Finish, LabelMode, ModelRef, PromptStyle
 
 FORGOTTEN = 0.1
@@ -224,6 +225,32 @@ def fake_card(**changes: Any) -> JudgeCard:
         calibration=unchanged,
         thresholds=tuple(rows),
         reliability=measure_reliability(claimed, claimed - 0.1 * claimed**3),
+    )
+    return card.model_copy(update=changes)
+
+
+def untrained_card(model: str, **changes: Any) -> JudgeCard:
+    """The card of the judge of two verdicts that `model` itself is without any training, with `changes`; not calibrated."""
+    from know_thyself.engine.chat import ChatTokenizer
+
+    base = resolve_model(model, None)
+    chat, words = ChatTokenizer(base.name), tuple(VERDICT_WORDS[LabelMode.BINARY].values())
+    card = JudgeCard(
+        experiment="one",
+        epoch=0,
+        base=base.name,
+        base_digest=base.digest,
+        prompt_version=PROMPT_VERSION,
+        prompt_style=PromptStyle.SYSTEM,
+        label_mode=LabelMode.BINARY,
+        verdict_words=words,
+        verdict_tokens=chat.word_tokens(words),
+        prefill=chat.prefill,
+        encoding=chat.digest,
+        event="k/n >= 0.5",
+        label_rule="can >= 1, uncertain >= 0.5",
+        decoding={"max_tokens": 12},
+        max_model_len=128,
     )
     return card.model_copy(update=changes)
 

@@ -27,6 +27,7 @@ from know_thyself.models import resolve_model
 from know_thyself.pipelines import bench
 from know_thyself.pipelines.inputs import Inputs
 from know_thyself.stages import examining
+from know_thyself.testing import untrained_card
 from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question
 from tests.chat_models import CHANNELS, SWITCHED, Family, encoding_digest, write_model
 from tests.engine.reading import WORDS, judge_chats, transformers_read
@@ -133,20 +134,12 @@ def spec_of_an_experiment(base: ModelRef, chat: ChatTokenizer, prefill: str | No
 
 
 def card_of(base: ModelRef, chat: ChatTokenizer) -> JudgeCard:
-    return JudgeCard(
-        experiment="one",
-        epoch=0,
-        base=base.name,
-        base_digest=base.digest,
-        prompt_version=prompts.PROMPT_VERSION,
+    return untrained_card(
+        base.name,
         prompt_style=PromptStyle.SAME,
-        label_mode=LabelMode.BINARY,
-        verdict_words=tuple(WORDS),
         verdict_tokens=chat.word_tokens(WORDS),
         prefill=chat.prefill,
         encoding=chat.digest,
-        event="k/n >= 0.5",
-        label_rule="can >= 1, uncertain >= 0.5",
         decoding={"max_tokens": 8},
         max_model_len=LONGEST,
     )

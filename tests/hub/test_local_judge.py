@@ -26,9 +26,9 @@ from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.fitting import Room, fit_contexts
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
 from know_thyself.errors import DataError, EngineError
-from know_thyself.judge import ADAPTER, JudgeCard, read_judge, write_judge
+from know_thyself.judge import ADAPTER, read_judge, write_judge
 from know_thyself.models import resolve_model
-from know_thyself.testing import FakeEngine
+from know_thyself.testing import FakeEngine, untrained_card
 from know_thyself.types import Finish, LabelMode, PromptStyle, Question, Split
 from serve.api import create_app
 from serve.auth import Keys
@@ -36,7 +36,6 @@ from serve.local import batching
 from serve.policy import read_policy
 
 LIMIT, ANSWER = 128, 12
-WORDS = ["yes", "no"]
 QUESTION = "Where was Sisun Nosix born?"
 SHORT, LONG = "Sisun Nosix was born in Quorn.", "Sisun Nosix was born in Quorn; and 1939 came. Größe 東京 " * 40
 
@@ -75,25 +74,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The untrained judge of an experiment `one` whose run read at most `LIMIT` tokens."""
-    base = resolve_model("world", None)
-    chat = ChatTokenizer(base.name)
-    card = JudgeCard(
-        experiment="one",
-        epoch=0,
-        base=base.name,
-        base_digest=base.digest,
-        prompt_version=prompts.PROMPT_VERSION,
-        prompt_style=PromptStyle.SYSTEM,
-        label_mode=LabelMode.BINARY,
-        verdict_words=tuple(WORDS),
-        verdict_tokens=chat.word_tokens(WORDS),
-        prefill=chat.prefill,
-        encoding=chat.digest,
-        event="k/n >= 0.5",
-        label_rule="can >= 1, uncertain >= 0.5",
-        decoding={"max_tokens": ANSWER},
-        max_model_len=LIMIT,
-    )
+    card = untrained_card("world", decoding={"max_tokens": ANSWER}, max_model_len=LIMIT)
     (tmp_path / "one" / "logs").mkdir(parents=True)
     (tmp_path / "one" / "config.json").write_text("{}")
     write_judge(tmp_path / "one" / "judge", card, None)

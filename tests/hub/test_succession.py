@@ -15,22 +15,18 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from know_thyself import prompts
 from know_thyself.client import local
 from know_thyself.client.local import LocalJudge
-from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.protocol import Chat, EngineSpec
 from know_thyself.judge import CARD, JudgeCard, read_judge, write_judge
 from know_thyself.models import resolve_model
-from know_thyself.testing import FakeEngine
-from know_thyself.types import LabelMode, PromptStyle
+from know_thyself.testing import FakeEngine, untrained_card
 from serve.registry import Registry
 from serve.routes.admin import PATH
 from serve.service import Backing
 from serve.startup import Settings, app_of, read_plan, started
 
 BASE = Path(resolve_model("world", None).name)
-WORDS = ["yes", "no"]
 
 
 class Blind(FakeEngine):
@@ -43,26 +39,8 @@ class Blind(FakeEngine):
 
 def card(**changes: Any) -> JudgeCard:
     """The card of the untrained judge of the packaged world, with `changes`."""
-    chat, base = ChatTokenizer(str(BASE)), resolve_model("world", None)
-    whole = JudgeCard(
-        experiment="one",
-        epoch=0,
-        tuning="full",
-        base=base.name,
-        base_digest=base.digest,
-        prompt_version=prompts.PROMPT_VERSION,
-        prompt_style=PromptStyle.SYSTEM,
-        label_mode=LabelMode.BINARY,
-        verdict_words=tuple(WORDS),
-        verdict_tokens=chat.word_tokens(WORDS),
-        prefill=chat.prefill,
-        encoding=chat.digest,
-        event="k/n >= 0.5",
-        label_rule="can >= 1, uncertain >= 0.5",
-        decoding={"max_tokens": 12, "temperature": 1.0},
-        max_model_len=128,
-    )
-    return whole.model_copy(update=changes)
+    settings = {"tuning": "full", "decoding": {"max_tokens": 12, "temperature": 1.0}}
+    return untrained_card("world", **{**settings, **changes})
 
 
 @pytest.fixture

@@ -17,12 +17,9 @@ import yaml
 from ray import serve as ray_serve
 from ray.serve.schema import ServeDeploySchema
 
-from know_thyself import prompts
-from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.errors import ConfigError, JudgeError
 from know_thyself.judge import JudgeCard, read_judge, write_judge
-from know_thyself.models import resolve_model
-from know_thyself.types import LabelMode, PromptStyle
+from know_thyself.testing import untrained_card
 from know_thyself.wire import AUTO
 from serve import app as serve_app
 from serve.api import MAX_BODY
@@ -34,31 +31,11 @@ from tests.ray.cluster import ROOT, descendants, free_ports
 
 ENGINE = "know_thyself.testing:FakeEngine"
 QUESTION = {"input": "Where was Sisun Nosix born?"}
-WORDS = ["yes", "no"]
 
 
 def card(**changes: Any) -> JudgeCard:
     """The card of the untrained judge of the packaged world, with `changes`."""
-    base = resolve_model("world", None)
-    chat = ChatTokenizer(base.name)
-    whole = JudgeCard(
-        experiment="one",
-        epoch=0,
-        base=base.name,
-        base_digest=base.digest,
-        prompt_version=prompts.PROMPT_VERSION,
-        prompt_style=PromptStyle.SYSTEM,
-        label_mode=LabelMode.BINARY,
-        verdict_words=tuple(WORDS),
-        verdict_tokens=chat.word_tokens(WORDS),
-        prefill=chat.prefill,
-        encoding=chat.digest,
-        event="k/n >= 0.5",
-        label_rule="can >= 1, uncertain >= 0.5",
-        decoding={"max_tokens": 12},
-        max_model_len=128,
-    )
-    return whole.model_copy(update=changes)
+    return untrained_card("world", **changes)
 
 
 @pytest.fixture(scope="module")
