@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -19,14 +21,17 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import FilenameProvider
 
 from know_thyself.compute.failures import failure
+from know_thyself.errors import StageError
 from know_thyself.experiment import StageFolder, storing
 from know_thyself.experiment.stage import count_ids
 from know_thyself.progress import Look, Position
 from know_thyself.types import StageDone
 
-CHECKPOINTS, STRAYS = "_checkpoint", "_strays"
-RESTARTS, RETRIES = 20, 3
-"""Times that a dead actor is started again, and that a batch is tried again when its actor dies."""
+CHECKPOINTS, STRAYS, TRIED = "_checkpoint", "_strays", "_tried"
+RESTARTS, TRIES = 20, 4
+"""Times that a dead actor is started again, and that rows are begun at which actors die."""
+NO_LIMIT = -1
+"""To Ray: as often as need be. It counts a try for each moment in which a node is gone and not yet known to be."""
 
 
 class RowWorker(Protocol):
@@ -47,6 +52,30 @@ class Workers:
     batch_size: int
     num_cpus: float
     num_gpus: float = 0
+
+
+class _Wary:
+    """A worker that gives rows up which workers have died of, and tells which. A row is known by the first of its batch."""
+
+    def __init__(self, stage: str, tried: str, worker: Callable[..., RowWorker], arguments: Mapping[str, Any]) -> None:
+        self._stage, self._tried = stage, Path(tried)
+        self._worker = worker(**arguments)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """See `RowWorker`. Raises `StageError` when these rows have been begun `TRIES` times and never finished."""
+        first = str(batch["id"][0])
+        note = self._tried / hashlib.sha256(first.encode()).hexdigest()[:32]
+        with note.open("ab") as file:
+            file.write(b".")
+            times = file.tell()
+        if times > TRIES:
+            raise StageError(
+                self._stage,
+                f"{TRIES} workers died at the {len(batch)} rows from {first!r} on: see what they printed in the logs",
+            )
+        done = self._worker(batch)
+        note.unlink()
+        return done
 
 
 class _PartNames(FilenameProvider):
@@ -150,17 +179,21 @@ def run_table_stage(
                 _run(folder, source, workers, block_rows, columns)
     except ray.exceptions.RayError as error:
         raise failure(folder, error, "the logs") from error
+    shutil.rmtree(folder.path / TRIED, ignore_errors=True)
     _set_aside_strays(folder)
     return folder.commit_table(num_in=num_in, num_dropped={}, began=began)
 
 
 def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows: int, columns: list[str] | None) -> None:
+    tried = folder.path / TRIED
+    shutil.rmtree(tried, ignore_errors=True)
+    tried.mkdir()
     dataset = ray.data.read_parquet([str(part) for part in source.tables()])
     if columns is not None:
         dataset = dataset.select_columns(columns)
     dataset = dataset.repartition(target_num_rows_per_block=block_rows).map_batches(
-        workers.worker,
-        fn_constructor_kwargs=dict(workers.arguments),
+        _Wary,
+        fn_constructor_args=(folder.stage, str(tried), workers.worker, dict(workers.arguments)),
         compute=ActorPoolStrategy(min_size=workers.least, max_size=workers.most, max_tasks_in_flight_per_actor=2),
         batch_size=workers.batch_size,
         batch_format="pyarrow",
@@ -168,7 +201,7 @@ def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows:
         num_cpus=workers.num_cpus,
         num_gpus=workers.num_gpus,
         max_restarts=RESTARTS,
-        max_task_retries=RETRIES,
+        max_task_retries=NO_LIMIT,
     )
     dataset.write_parquet(str(folder.path), filename_provider=_PartNames())
 

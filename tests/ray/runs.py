@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,17 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _who_print_to(logs: Iterable[Path]) -> Iterator[int]:
+    """The processes whose standard output is one of `logs`."""
+    names = {str(log) for log in logs}
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and str((process / "fd" / "1").readlink()) in names:
+                yield int(process.name)
+        except OSError:
+            continue  # it ended meanwhile, or is another user's
+
+
 OWN_GRADER = """
 def grade(reply, answers):
     return answers[0] if reply.startswith("value ") else None
@@ -60,6 +72,12 @@ class Run:
             *("--engine.backend", FAKE, "--engine.device", "cpu", "--data.least", "30", "--train.learning-rate", "1e-3"),
             *("--engine.block-rows", "32", "--engine.batch-size", "16", "--no-evidence.baselines", *flags),
         ]
+
+    def like(self, root: Path) -> Run:
+        """The same run with its experiment below `root`."""
+        other = copy.copy(self)
+        other.root, other.flags = root, [str(root) if flag == str(self.root) else flag for flag in self.flags]
+        return other
 
     @property
     def path(self) -> Path:
@@ -114,14 +132,11 @@ class Run:
 
     def training_worker(self, rank: int = 0) -> int | None:
         """The process that prints to one of them; None when there is none."""
-        logs = {str(log) for log in self.training_logs(rank)}
-        for process in Path("/proc").iterdir():
-            try:
-                if process.name.isdigit() and str((process / "fd" / "1").readlink()) in logs:
-                    return int(process.name)
-            except OSError:
-                continue  # it ended meanwhile, or is another user's
-        return None
+        return next(_who_print_to(self.training_logs(rank)), None)
+
+    def engines(self) -> list[int]:
+        """The processes of the engines at work."""
+        return list(_who_print_to(self.path.glob("logs/attempt_*/engine-*.log")))
 
     def losses(self) -> list[float]:
         """The loss of each step of the training."""
@@ -160,8 +175,9 @@ class Run:
         return sum(pq.read_metadata(block).num_rows for block in blocks if not block.stem.endswith(".pending"))
 
     def tables(self) -> dict[str, Any]:
-        """All committed content: rows by stage folder and id, files by digest, and the summary."""
-        content: dict[str, Any] = {"summary": json.loads((self.path / "summary.json").read_text())}
+        """All committed content: rows by stage folder and id, files by digest, and the summary of a job that writes one."""
+        summary = self.path / "summary.json"
+        content: dict[str, Any] = {"summary": json.loads(summary.read_text())} if summary.exists() else {}
         for marker in sorted(self.path.glob("stages/*/_DONE.json")):
             done = json.loads(marker.read_text())
             rows = [row for part in marker.parent.glob("part-*.parquet") for row in pq.read_table(part).to_pylist()]
