@@ -1,8 +1,8 @@
 """Objectives: what a causal language model is asked for on a batch, as one loss per example.
 
 An objective is a module around the model, called with tokens `[batch, time]`, last positions `[batch]` and targets
-`[batch, ...]`, that returns losses `[batch]`; what its targets are is its own affair. Each keeps whole modules whole: under
-ZeRO-3 a weight is there only while its module runs, so `lm_head` is called, never sliced.
+`[batch, ...]`, that returns losses `[batch]`; what its targets are is its own affair. Under ZeRO-3 a weight is there only while
+its module runs, so that `lm_head` is called there; elsewhere no more of it is read than is wanted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,15 @@ class VerdictObjective(Objective):
     def read(self, tokens: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
         """Log-probabilities `[batch, words]` over the verdict words, read after position `last` `[batch]`."""
         hidden = self.hidden(tokens)[torch.arange(len(tokens), device=tokens.device), last]
-        return torch.log_softmax(self.logits(hidden)[:, self.words], dim=-1)
+        return torch.log_softmax(self._words_logits(hidden), dim=-1)
+
+    def _words_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits `[batch, words]` of hidden states `[batch, width]`: of a large vocabulary a few rows instead of all."""
+        head = self.causal.get_output_embeddings()  # type: ignore[operator]
+        if not isinstance(head, torch.nn.Linear) or hasattr(head.weight, "ds_id"):  # DeepSpeed names what it cuts in parts
+            return self.logits(hidden)[:, self.words]
+        bias = None if head.bias is None else head.bias[self.words]
+        return torch.nn.functional.linear(hidden, head.weight[self.words], bias).float()
 
 
 class TokensObjective(Objective):
