@@ -19,6 +19,8 @@ from know_thyself.errors import ConfigError, KnowThyselfError, StoreError
 INTERRUPTED = 130
 GRACE = 30
 """Seconds that requests under way have left when the service is told to stop."""
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than clients and proxies keep one, or they write into one just closed."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -63,7 +65,14 @@ def run(arguments: argparse.Namespace) -> None:
         judge = opened.enter_context(started(plan.folder, answers=arguments.answer))
         app = app_of(plan, judge, backing)
         server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=GRACE,
+            )
         )
         print(f"judging on http://{arguments.host}:{arguments.port}", file=sys.stderr)
         with suppress(KeyboardInterrupt):

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from benchmarks.service import free_port
 from know_thyself.errors import ConfigError
 from know_thyself.judge import write_judge
 from know_thyself.testing import fake_card
@@ -22,7 +23,7 @@ from serve.api import MAX_BODY
 from serve.auth import Scope, read_keys
 from tests.serve.apps import KEYS, ROUTE, SURE, bearer, served
 from tests.serve.test_errors import told
-from tests.serve.test_main import ROOT, SERVING, answered, free_port
+from tests.serve.test_main import ROOT, SERVING, answered
 
 MEBIBYTE = 1024 * 1024
 SLOW = SERVING.replace(

@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from benchmarks.service import free_port
 from know_thyself.asking import Answer, Asked, Sampling
 from know_thyself.client import local
 from know_thyself.config import EngineConfig
@@ -95,12 +96,6 @@ def judge(tmp_path: Path) -> Path:
     (base / "tokenizer.json").write_text("{}")
     write_judge(tmp_path / "one" / "judge", fake_card(base=str(base)), None)
     return tmp_path / "one" / "judge"
-
-
-def free_port() -> int:
-    with taken("127.0.0.1", 0) as address:
-        port: int = address.getsockname()[1]
-        return port
 
 
 def test_a_judge_is_served_and_closed(judge: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
