@@ -26,7 +26,7 @@ def _run(bench: Bench) -> Path:
     bench.check_workers()
     questions = bench.put_questions()
     epochs = judge_epochs(bench, questions, lambda so_far: show_epochs(bench, questions, so_far))
-    found = gather(bench, _chosen(epochs))
+    found = gather(bench, _chosen(bench, epochs))
     write_results(bench, questions, epochs, found)
     if "audit" in found:
         bench.console.print(found["audit"]["verdict"], highlight=False)
@@ -37,13 +37,13 @@ def _run(bench: Bench) -> Path:
     return bench.experiment.path
 
 
-def _chosen(epochs: Sequence[EpochResult]) -> Chosen:
+def _chosen(bench: Bench, epochs: Sequence[EpochResult]) -> Chosen:
     """The judge of the best epoch, for its evidence."""
     best = best_of(epochs)
     return Chosen(
-        examined=best.examined,
+        examined=best.examined(bench),
         scores=best.scores,
         fitted=best.fitted,
         sampled=best.collected.sampled,
-        untrained=epochs[0].examined,
+        untrained=epochs[0].examined(bench),
     )

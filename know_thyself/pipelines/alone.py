@@ -34,7 +34,7 @@ def sample(bench: Bench) -> Path:
 def label(bench: Bench) -> Path:
     """Grade those answers and say what they show; the folder of the grades."""
     result = rounds.untrained(bench, bench.put_questions())
-    for split, examined in result.examined.items():
+    for split, examined in result.examined(bench).items():
         counts = Counter(e.label.ability for e in examined)
         shares = ", ".join(f"{ability} {counts[ability] / max(1, len(examined)):.1%}" for ability in Ability)
         bench.console.print(f"{split}: {len(examined)} questions labelled: {shares}", highlight=False)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from know_thyself.config import RunConfig
 from know_thyself.errors import ConfigError
 from know_thyself.evaluation.calibration import Calibration, Fitted
 from know_thyself.evaluation.evidence import Examined, against_frozen, cross_fit, scores_of
@@ -38,17 +37,21 @@ class Collected:
 class EpochResult:
     """One epoch: what was trained (nothing in epoch 0), the answers it is scored against, the judgments, and their worth.
 
-    `fitted` is the calibration by this epoch's calibration questions, None where there are too few.
+    `fitted` is the calibration by this epoch's calibration questions, None where there are too few. Questions with labels and
+    judgments are not kept but read anew: a job of millions of them holds those of one epoch at a time.
     """
 
     epoch: int
     trained: Result | None
     collected: Collected
     judged: Result
-    examined: Mapping[Split, Sequence[Examined]]
     fitted: Fitted | None
     scores: Mapping[str, Scores]
     facts: Mapping[str, Mapping[str, Any]]
+
+    def examined(self, bench: Bench) -> dict[Split, list[Examined]]:
+        """The questions of each split with their labels and this epoch's judgments."""
+        return bench.collect(self.collected.graded, self.judged)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -80,9 +83,9 @@ def judge_epochs(bench: Bench, questions: Result, show: Callable[[Sequence[Epoch
     return epochs
 
 
-def _targets(config: RunConfig, first: EpochResult) -> TargetRule:
+def _targets(bench: Bench, first: EpochResult) -> TargetRule:
     """What examples teach in all epochs, by the counts of the training questions at the start."""
-    labels = [examined.label for examined in first.examined[Split.TRAIN]]
+    config, labels = bench.config, [examined.label for examined in first.examined(bench)[Split.TRAIN]]
     return TargetRule.fit(labels, config.label_mode, config.train.target, rule_of(config))
 
 
@@ -109,7 +112,8 @@ def untrained(bench: Bench, questions: Result) -> EpochResult:
 
 def lessons(bench: Bench, epochs: Sequence[EpochResult]) -> list[JudgmentExample]:
     """What the epoch after the last of `epochs` trains on; none when it judges all training questions right."""
-    return select_examples(epochs[-1].examined[Split.TRAIN], bench.config.train.select, _targets(bench.config, epochs[0]))
+    targets = _targets(bench, epochs[0])
+    return select_examples(epochs[-1].examined(bench)[Split.TRAIN], bench.config.train.select, targets)
 
 
 def train_next(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> Result:
@@ -170,7 +174,6 @@ def evaluate(
         trained=trained,
         collected=collected,
         judged=judged,
-        examined=by_split,
         fitted=fitted,
         scores=scores,
         facts=facts,
