@@ -29,9 +29,10 @@ from know_thyself.types import AbilityLabel, Pool, Question
 NAME = "teaching"
 CELLS = {
     "as the preset": "",
-    "known facts alone rehearsed": "--study.doubts 0 --study.emphasis 1",
+    "known facts alone rehearsed": "--study.wondered 0 --study.emphasis 1",
+    "unknown facts instead of questions of its own": "--study.wondered 0 --study.doubts 4",
     "no emphasis": "--study.emphasis 1",
-    "no rehearsal": "--study.rehearsal 0 --study.doubts 0",
+    "no rehearsal": "--study.rehearsal 0 --study.wondered 0",
     "rank 64": "--study.lora.r 64 --study.lora.alpha 128",
     "rank 4": "--study.lora.r 4 --study.lora.alpha 8",
     "half the rate": "--study.learning-rate 5e-4",

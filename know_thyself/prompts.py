@@ -53,6 +53,11 @@ def answer_messages(question: Question, history: Sequence[Message] = ()) -> list
     return _conversation(ANSWER_SYSTEM, history, ask(question))
 
 
+def wonder_messages() -> list[Message]:
+    """The chat whose user is about to ask: a model that goes on with it asks as users of its answers would."""
+    return _conversation(ANSWER_SYSTEM, (), ask(Question(id="", text="", answers=())).rstrip())
+
+
 def judge_messages(question: Question, style: PromptStyle, mode: LabelMode, history: Sequence[Message] = ()) -> list[Message]:
     """The chat at whose end the judge's verdict on `question`, which came after the turns of `history`, is read."""
     if style is PromptStyle.SAME:

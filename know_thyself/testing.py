@@ -90,6 +90,17 @@ class FakeEngine:
             for chat, seed in zip(chats, seeds, strict=True)
         ]
 
+    def go_on(self, chats: Sequence[Chat], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
+        """See `Engine.go_on`: of each seed a question of its own."""
+        self._count(chats)
+        return [
+            [
+                Reply(text=f" What is thing number {seed + trial}?", finish=Finish.STOP, num_tokens=6)
+                for trial in range(decoding.num_trials)
+            ]
+            for seed in seeds
+        ]
+
     def judge(self, chats: Sequence[Chat], words: Sequence[str]) -> NDArray[np.float64]:
         """See `Engine.judge`."""
         self._count(chats)

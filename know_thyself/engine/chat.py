@@ -76,6 +76,14 @@ class ChatTokenizer:
         encoded = iter(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
         return [self._with_bos([number for ids in islice(encoded, len(cut)) for number in ids]) for cut in parts]
 
+    def encode_unended(self, chat: Chat) -> list[int]:
+        """Token ids of `chat` up to the end of what is said in its last turn, which may go on there."""
+        *before, last = chat
+        seam = _seam([turn["content"] for turn in chat])
+        turns = [*before, {**last, "content": last["content"] + seam}]
+        text, _, _ = self.text(turns).partition(seam)
+        return self._ids(text)
+
     def _parts(self, chat: Chat) -> list[str]:
         """`text(chat)`, cut within each mark that someone's turn holds; whole where none does."""
         said = [turn["content"] for turn in chat]

@@ -66,6 +66,9 @@ class Engine(Protocol):
     def sample(self, chats: Sequence[Chat], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
         """`decoding.num_trials` replies to each chat, in order; a chat too long for the model gets replies that say ERROR."""
 
+    def go_on(self, chats: Sequence[Chat], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
+        """The same, but the last turn of each chat is not ended: what comes is the rest of it, in the voice of its speaker."""
+
     def judge(self, chats: Sequence[Chat], words: Sequence[str]) -> NDArray[np.float64]:
         """Log-probability of each word's first token as the next token, shape `[len(chats), len(words)]`.
 

@@ -83,9 +83,15 @@ class VllmEngine:
 
     def sample(self, chats: Sequence[Chat], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
         """See `Engine.sample`."""
+        return self._replies(self._chat.encode_all(chats), seeds, decoding)
+
+    def go_on(self, chats: Sequence[Chat], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
+        """See `Engine.go_on`."""
+        return self._replies([self._chat.encode_unended(chat) for chat in chats], seeds, decoding)
+
+    def _replies(self, prompts: Sequence[list[int]], seeds: Sequence[int], decoding: Decoding) -> list[list[Reply]]:
         from vllm import SamplingParams
 
-        prompts = [self._chat.encode(chat) for chat in chats]
         fitting = [i for i, ids in enumerate(prompts) if len(ids) + decoding.max_tokens <= self._spec.max_model_len]
         settings = [
             SamplingParams(
@@ -99,7 +105,7 @@ class VllmEngine:
             for i in fitting
         ]
         failed = Reply(text="", finish=Finish.ERROR, num_tokens=0)
-        replies = [[failed] * decoding.num_trials for _ in chats]
+        replies = [[failed] * decoding.num_trials for _ in prompts]
         for i, output in zip(fitting, self._generate([prompts[i] for i in fitting], settings), strict=True):
             replies[i] = [_reply(o) for o in sorted(output.outputs, key=lambda o: o.index)]
         return replies
@@ -109,7 +115,7 @@ class VllmEngine:
         from vllm import SamplingParams
 
         tokens = self._chat.word_tokens(words)
-        prompts = [self._chat.encode(chat) for chat in chats]
+        prompts = self._chat.encode_all(chats)
         fitting = [i for i, ids in enumerate(prompts) if len(ids) + 1 <= self._spec.max_model_len]
         settings = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(tokens))
         read = np.full((len(chats), len(words)), np.nan)

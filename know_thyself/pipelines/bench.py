@@ -31,7 +31,7 @@ from know_thyself.models import resolve_model
 from know_thyself.pipelines.guards import check_may_run, check_phase
 from know_thyself.pipelines.inputs import Inputs, rule_of
 from know_thyself.progress import Position, watch
-from know_thyself.stages import examining, grading, merging, training
+from know_thyself.stages import examining, grading, merging, training, wondering
 from know_thyself.types import JudgmentExample, ModelRef, Question, Split, StageDone
 
 Row = dict[str, Any]
@@ -111,13 +111,17 @@ class Bench:
 
     def put(self, stage: str, questions: Sequence[Question], dropped: Mapping[str, int] | None = None) -> Result:
         """Commit `questions` as the table of `stage`; `dropped` counts those left out of it, by reason."""
-        rows, left_out = [question.to_row() for question in questions], dict(dropped or {})
-        folder = self.experiment.stage(stage, {"questions": digest_json(rows)})
+        rows = [question.to_row() for question in questions]
+        return self._put(stage, {"questions": digest_json(rows)}, rows, dropped or {})
+
+    def _put(self, stage: str, settings: Mapping[str, Any], rows: Sequence[Row], dropped: Mapping[str, int]) -> Result:
+        folder = self.experiment.stage(stage, settings)
         if result := self._finish(folder):
             return result
         began = time.monotonic()
-        write_part(folder, pa.Table.from_pylist(rows))
-        return Result(folder, folder.commit_table(num_in=len(rows) + sum(left_out.values()), num_dropped=left_out, began=began))
+        write_part(folder, pa.Table.from_pylist(list(rows)))
+        num_in = len(rows) + sum(dropped.values())
+        return Result(folder, folder.commit_table(num_in=num_in, num_dropped=dict(dropped), began=began))
 
     def examine(
         self,
@@ -148,17 +152,40 @@ class Bench:
         if result := self._finish(folder):
             return result
         check_may_run(config, folder, epoch=epoch, samples=answerer is not None)
-        pool = examining.Pool(
-            engine=self.engine_spec(answerer, judge),
-            least=config.engine.actors_min,
-            most=config.engine.actors_max,
-            batch_size=config.engine.batch_size,
-            block_rows=config.engine.block_rows,
-        )
-        total = questions.done.num_out
+        pool, total = self._pool(answerer, judge), questions.done.num_out
         with watch(self.console, title, "questions", progress_of(folder, total)):
             done = examining.examine(folder, questions.folder, total, task, pool, self.experiment.logs)
         return Result(folder, done)
+
+    def wonder(self, count: int) -> Result:
+        """`count` questions that the base asks itself, with its answers."""
+        config = self.config
+        task = wondering.Wonder(
+            model=self.base,
+            decoding=decoding_of(config),
+            seed=config.seed,
+            backend=config.engine.backend,
+            max_model_len=config.engine.max_model_len,
+            encoding=self.inputs.encoding,
+        )
+        blanks = self._put("blanks", {"count": count}, [{"id": f"wondered-{number:08}"} for number in range(count)], {})
+        folder = self.experiment.stage("wonder", task.settings(), [blanks.done])
+        if result := self._finish(folder):
+            return result
+        with watch(self.console, "questions it asks itself", "questions", progress_of(folder, count)):
+            done = wondering.wonder(folder, blanks.folder, count, task, self._pool(self.base), self.experiment.logs)
+        return Result(folder, done)
+
+    def _pool(self, *models: ModelRef | None) -> examining.Pool:
+        """The engines that ask `models`."""
+        engine = self.config.engine
+        return examining.Pool(
+            engine=self.engine_spec(*models),
+            least=engine.actors_min,
+            most=engine.actors_max,
+            batch_size=engine.batch_size,
+            block_rows=engine.block_rows,
+        )
 
     def engine_spec(self, *models: ModelRef | None) -> EngineSpec:
         """What the engines of this experiment are started with, with room for the adapters of `models`."""

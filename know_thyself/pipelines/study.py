@@ -55,7 +55,7 @@ def knowledge_config(config: RunConfig) -> TrainConfig:
     micro = train.micro_batch_size if train.micro_batch_size and train.micro_batch_size < share else None
     taught = {
         "epochs": study.rounds,
-        "passes": study.passes,
+        "passes": 1,  # a round shows each pass apart
         "learning_rate": study.learning_rate or RATES[config.tuning],
         "batch_size": study.batch_size,
         "micro_batch_size": micro,

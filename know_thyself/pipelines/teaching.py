@@ -1,8 +1,9 @@
 """The second phase of a study: teach the model what it does not know, in rounds, each tested, and keep the best.
 
 Beside each fact taught stand facts that are not, in the model's own words: such as it knows, so that learning costs less of
-what was there, and such as it does not, so that it stays unsure of these, which is what a judge can see. A round is worth what
-was learned and, on dev questions that are neither taught nor rehearsed, what was kept.
+what was there, and such as it does not, so that it stays unsure of these, which is what a judge can see; and questions that it
+asks itself, which nobody has to write, and of which there are as many as one likes. A round is worth what was learned and, on
+dev questions that are neither taught nor rehearsed, what was kept.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Lessons:
     """What is taught: facts that the model does not know; and what it answers otherwise, rehearsed in its own words.
 
     `rehearsed` are facts it knows, `doubted` such as it does not; `guarded` are known ones that are left alone. `replies` are
-    the model's own, one of each trial, by question.
+    the model's own, one of each trial, by question. `wondered` are rows of questions that it asked itself: for each of the
+    `passes` of a round an equal part.
     """
 
     taught: tuple[Question, ...]
@@ -39,6 +41,8 @@ class Lessons:
     guarded: tuple[Question, ...]
     replies: Mapping[str, Sequence[str]]
     emphasis: float
+    passes: int = 1
+    wondered: tuple[Row, ...] = ()
 
     @property
     def tested(self) -> tuple[Question, ...]:
@@ -46,13 +50,18 @@ class Lessons:
         return (*self.taught, *self.rehearsed, *self.guarded)
 
     def rows(self, round_number: int) -> list[Row]:
-        """What a round shows: the accepted answer to each fact taught, the reply of that round's trial to the others."""
-        taught = [_row(question, question.answers[0], self.emphasis) for question in self.taught]
-        return taught + [_row(q, self._reply(q, round_number), 1.0) for q in (*self.rehearsed, *self.doubted)]
+        """What a round shows, pass by pass."""
+        return [row for number in range(self.passes) for row in self._pass(number, (round_number - 1) * self.passes + number)]
 
-    def _reply(self, question: Question, round_number: int) -> str:
+    def _pass(self, number: int, seen: int) -> list[Row]:
+        """Pass `number` of a round, `seen` before it in all: the accepted answer to each fact taught, a reply to each other."""
+        taught = [_row(question, question.answers[0], self.emphasis) for question in self.taught]
+        own = [_row(q, self._reply(q, seen), 1.0) for q in (*self.rehearsed, *self.doubted)]
+        return [*taught, *own, *self.wondered[number :: self.passes]]
+
+    def _reply(self, question: Question, seen: int) -> str:
         replies = self.replies[question.id]
-        return replies[(round_number - 1) % len(replies)]
+        return replies[seen % len(replies)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +107,7 @@ class Knowledge:
             "rehearsed": lessons.rehearsed,
             "doubted": lessons.doubted,
             "guarded": lessons.guarded,
+            "wondered": lessons.wondered,
         }
         sizes = {name: len(part) for name, part in parts.items()}
         return {**sizes, "rounds": rounds, "best_round": self.best.number}
@@ -135,7 +145,18 @@ def plan_lessons(bench: Bench, pools: Pools, collected: Collected) -> Lessons:
         guarded=tuple(q for q in pools.of[Pool.JUDGED_NOT_TAUGHT] if _known(labels, q)),
         replies=replies,
         emphasis=study.emphasis,
+        passes=study.passes,
+        wondered=_wondered(bench, study.passes * round(study.wondered * len(taught))),
     )
+
+
+def _wondered(bench: Bench, count: int) -> tuple[Row, ...]:
+    """What the model says to `count` questions that it asks itself, without those that came to nothing."""
+    if count == 0:
+        return ()
+    rows = bench.wonder(count).folder.read().sort_by("id").to_pylist()
+    asked = [(Question(id=row["id"], text=row["question"], answers=(row["reply"],)), row["reply"]) for row in rows]
+    return tuple(_row(question, reply, 1.0) for question, reply in asked if question.text and reply)
 
 
 def _drawn(questions: Sequence[Question], seed: int) -> list[Question]:
@@ -181,7 +202,8 @@ def _stalled(rounds: Sequence[Round], patience: int) -> bool:
 
 def _next_round(bench: Bench, lessons: Lessons, config: TrainConfig, tested: Result, rounds: Sequence[Round]) -> Round:
     number = len(rounds) + 1
-    title = f"round {number}: teaching {len(lessons.taught)} facts, rehearsing {len(lessons.rehearsed) + len(lessons.doubted)}"
+    others = len(lessons.rehearsed) + len(lessons.doubted) + len(lessons.wondered)
+    title = f"round {number}: teaching {len(lessons.taught)} facts, rehearsing {others}"
     trained = bench.teach(title, config, number, lessons.rows(number), rounds[-1].trained if rounds else None)
     answered = bench.examine(f"round {number}: testing", tested, answerer=bench.learned(trained), judge=None)
     labels = abilities(bench, bench.grade(tested, answered))

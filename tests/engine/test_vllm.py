@@ -53,6 +53,15 @@ def test_a_trial_depends_on_its_seed_alone(engine: VllmEngine, small_world: Path
     assert len({reply.text for reply in whole[0]}) > 1, "the trials of a question are all one: they share a seed"
 
 
+def test_a_turn_that_is_gone_on_with_is_not_a_reply(engine: VllmEngine, small_world: Path) -> None:
+    engine.use(ModelRef(name=str(small_world / "model")))
+    opened = [prompts.wonder_messages()] * 2
+    first, second = engine.go_on(opened, [1, 2], DECODING), engine.go_on(opened, [1, 2], DECODING)
+    assert first == second
+    assert first != engine.sample(opened, [1, 2], DECODING)
+    assert all(reply.num_tokens > 0 for given in first for reply in given)
+
+
 def test_many_seeded_requests_at_once_do_not_crash_the_engine(
     engine: VllmEngine, small_world: Path, questions: list[Question]
 ) -> None:

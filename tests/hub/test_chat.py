@@ -11,7 +11,7 @@ import pytest
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.template import TODAY, Thinking
 from know_thyself.errors import ConfigError
-from know_thyself.prompts import Message, answer_messages, judge_messages
+from know_thyself.prompts import Message, answer_messages, judge_messages, wonder_messages
 from know_thyself.types import LabelMode, PromptStyle, Question
 from tests import chat_models as families
 from tests.chat_models import Family, write_tokenizer
@@ -134,6 +134,15 @@ def test_many_chats_become_the_tokens_that_each_becomes_alone(name: str, folder:
     chats = [CHAT, [{"role": "user", "content": "Why?"}], judge_messages(QUESTION, PromptStyle.ASKED, LabelMode.BINARY)]
     assert chat.encode_all(chats) == [chat.encode(one) for one in chats]
     assert chat.encode_all([]) == []
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_turn_that_is_not_ended_stops_where_its_text_does(name: str, folder: Folder) -> None:
+    chat, opened = ChatTokenizer(folder(name)), wonder_messages()
+    text = str(chat.tokenizer.decode(chat.encode_unended(opened)))
+    assert text.endswith("Question:")
+    ended = chat.text([*opened[:-1], {**opened[-1], "content": "Question: Why?"}])
+    assert ended.partition("Question:")[0] in text
 
 
 @pytest.mark.parametrize(

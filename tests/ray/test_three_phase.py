@@ -14,7 +14,7 @@ from tests.ray.runs import Run
 
 FLAGS = ("--data.least", "9", "--train.epochs", "1", "--train.batch-size", "8", "--study.rounds", "1", "--study.passes", "1")
 TRAIN, VALIDATION = 90, 30
-TEACHING = ("--study.batch-size", "1", "--study.doubts", "1")
+TEACHING = ("--study.batch-size", "1", "--study.doubts", "1", "--study.wondered", "0.5")
 """So that teaching takes seconds that a kill can fall into."""
 
 
@@ -46,6 +46,7 @@ def test_the_study_measures_both_judges_on_every_pool(undisturbed: Run) -> None:
     assert study["ledger"][Pool.NEVER_SEEN]["questions"] == VALIDATION
     assert study["ledger"]["rehearsed"]["questions"] == study["teaching"]["rehearsed"] > 0
     assert study["teaching"]["doubted"] > 0
+    assert study["teaching"]["wondered"] > 0
     # The fake knows after teaching what it knew before: nothing may have moved.
     assert all(row["lost"] == row["learned"] == 0 for row in study["ledger"].values())
 

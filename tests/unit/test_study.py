@@ -102,6 +102,17 @@ def test_a_round_shows_what_is_taught_and_another_reply_of_ones_own_to_the_rest(
     assert unknown not in lessons.tested, "what is not known need not be tested"
 
 
+def test_each_pass_of_a_round_shows_other_questions_that_the_model_asked_itself() -> None:
+    new = Question(id="a", text="What is a?", answers=("a",), group="a")
+    wondered = tuple({"id": f"w{number}"} for number in range(4))
+    lessons = Lessons(
+        taught=(new,), rehearsed=(), doubted=(), guarded=(), replies={}, emphasis=1.0, passes=2, wondered=wondered
+    )
+    shown = [row["id"] for row in lessons.rows(1)]
+    assert shown == ["a", "w0", "w2", "a", "w1", "w3"]
+    assert [row["id"] for row in lessons.rows(2)] == shown
+
+
 def test_the_tables_show_judges_and_ledger() -> None:
     judges, ledger = study_tables(CONTENT)
     assert (judges.row_count, ledger.row_count) == (3, len(Pool))
@@ -131,7 +142,7 @@ def test_teaching_goes_by_its_own_settings_and_by_those_of_training() -> None:
     train = TrainConfig(batch_size=64, micro_batch_size=4, workers=2, zero_stage=3, learning_rate=0.5, select="wrong")
     config = RunConfig(train=train, study=StudyConfig(rounds=7, passes=3, batch_size=16))
     found = knowledge_config(config)
-    assert (found.epochs, found.passes, found.batch_size, found.micro_batch_size) == (7, 3, 16, 4)
+    assert (found.epochs, found.passes, found.batch_size, found.micro_batch_size) == (7, 1, 16, 4)
     assert (found.workers, found.zero_stage, found.learning_rate) == (2, 3, 1e-4)
     assert knowledge_config(config.model_copy(update={"tuning": "full"})).learning_rate == 1e-5
     assert knowledge_config(config.model_copy(update={"train": train.model_copy(update={"micro_batch_size": 16})})) == (
