@@ -41,8 +41,8 @@ class Size:
     frozen: float | None
 
 
-WORLD = Size(name="world", questions=6000, said=1024, by_one=64, sampled=2048, parsing=None, frozen=None)
-LARGE = Size(name="64 M", questions=1536, said=256, by_one=16, sampled=512, parsing=12, frozen=4)
+WORLD = Size(name="world", questions=2048, said=512, by_one=64, sampled=512, parsing=None, frozen=None)
+LARGE = Size(name="64 M", questions=512, said=128, by_one=8, sampled=384, parsing=12, frozen=4)
 
 
 def run() -> Iterator[Row]:

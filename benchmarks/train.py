@@ -57,8 +57,8 @@ class Size:
 SIZES = (
     Size(vocabulary=SMALL, longest=None, batch=32, micro=32),
     Size(vocabulary=SMALL, longest=LONG, batch=8, micro=4),
-    Size(vocabulary=LARGE, longest=None, batch=16, micro=16),
-    Size(vocabulary=LARGE, longest=LONG, batch=2, micro=1),
+    Size(vocabulary=LARGE, longest=None, batch=32, micro=32),
+    Size(vocabulary=LARGE, longest=LONG, batch=2, micro=2),
 )
 
 
