@@ -25,9 +25,10 @@ from know_thyself import prompts
 from know_thyself.compute.session import ray_session
 from know_thyself.compute.tables import write_part
 from know_thyself.config import EngineConfig
+from know_thyself.engine.pool import Pool, trial_seed
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec
 from know_thyself.experiment import Experiment, StageFolder
-from know_thyself.stages.examining import Pool, Task, examine, trial_seed
+from know_thyself.stages.examining import Task, examine
 from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question
 
 CORES, SEED, TRIALS, WARMUP = 2, 0, 5, 64

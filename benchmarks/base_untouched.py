@@ -16,6 +16,7 @@ from pathlib import Path
 
 from know_thyself import prompts
 from know_thyself.config import RunConfig
+from know_thyself.engine.pool import trial_seed
 from know_thyself.engine.protocol import EngineSpec
 from know_thyself.engine.vllm import VllmEngine
 from know_thyself.experiment import find_experiment
@@ -23,7 +24,6 @@ from know_thyself.judge import ADAPTER, check_base, read_judge
 from know_thyself.models import resolve_model
 from know_thyself.pipelines.bench import decoding_of
 from know_thyself.pipelines.inputs import load_questions
-from know_thyself.stages.examining import trial_seed
 from know_thyself.stages.merging import merge_adapter
 from know_thyself.types import ModelRef, Split
 

@@ -22,6 +22,7 @@ from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.cost import write_used
 from know_thyself.data.splits import Questions
 from know_thyself.digests import digest_files, digest_json
+from know_thyself.engine.pool import Pool
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.errors import StageError
 from know_thyself.evaluation.evidence import Examined, collect, left_out
@@ -176,10 +177,10 @@ class Bench:
             done = wondering.wonder(folder, blanks.folder, count, task, self._pool(self.base), self.experiment.logs)
         return Result(folder, done)
 
-    def _pool(self, *models: ModelRef | None) -> examining.Pool:
+    def _pool(self, *models: ModelRef | None) -> Pool:
         """The engines that ask `models`."""
         engine = self.config.engine
-        return examining.Pool(
+        return Pool(
             engine=self.engine_spec(*models),
             least=engine.actors_min,
             most=engine.actors_max,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pyarrow as pa
 from know_thyself import prompts
 from know_thyself.compute.session import quiet_worker
 from know_thyself.compute.tables import Workers, run_table_stage
+from know_thyself.engine.pool import Pool, trial_seed
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, load_engine_factory, verdict_shares
 from know_thyself.experiment import StageFolder
 from know_thyself.experiment.usage import Meter
@@ -57,12 +57,6 @@ class Task:
         if self.judge:
             settings |= {"judge": self.judge.digest, "style": str(self.style), "mode": str(self.mode)}
         return settings
-
-
-def trial_seed(question_id: str, seed: int) -> int:
-    """The seed of a question's first trial; trial i has this plus i. The same wherever and whenever the question runs."""
-    digest = hashlib.sha256(f"{seed}\x1f{question_id}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 class Examiner:
@@ -133,17 +127,6 @@ class Examiner:
 
 def _characters(chats: Sequence[Chat]) -> int:
     return sum(len(message["content"]) for chat in chats for message in chat)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """The engines of an examination: their number and the rows they take at once. Decides no content."""
-
-    engine: EngineSpec
-    least: int
-    most: int
-    batch_size: int
-    block_rows: int
 
 
 def examine(folder: StageFolder, questions: StageFolder, num_questions: int, task: Task, pool: Pool, logs: Path) -> StageDone:

@@ -16,10 +16,10 @@ import pyarrow as pa
 from know_thyself import prompts
 from know_thyself.compute.session import quiet_worker
 from know_thyself.compute.tables import Workers, run_table_stage
+from know_thyself.engine.pool import Pool, trial_seed
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply, load_engine_factory
 from know_thyself.experiment import StageFolder
 from know_thyself.experiment.usage import Meter
-from know_thyself.stages.examining import Pool, trial_seed
 from know_thyself.types import ModelRef, Question, StageDone
 
 WONDERED = pa.schema([("id", pa.string()), ("question", pa.string()), ("reply", pa.string())])
