@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from know_thyself.compute.tables import RowWorker, Workers, run_table_stage
 from know_thyself.engine.protocol import EngineSpec
+from know_thyself.experiment import StageFolder
+from know_thyself.types import StageDone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +23,21 @@ class Pool:
     most: int
     batch_size: int
     block_rows: int
+
+    def send(
+        self, source: StageFolder, num_in: int, worker: Callable[..., RowWorker], task: Any, folder: StageFolder, logs: Path
+    ) -> StageDone:
+        """Send the `num_in` rows of `source` through `worker`s of `task`, each with an engine of its own, into `folder`."""
+        workers = Workers(
+            worker=worker,
+            arguments={"task": task, "engine": self.engine, "folder": str(folder.path), "logs": str(logs)},
+            least=self.least,
+            most=self.most,
+            batch_size=self.batch_size,
+            num_cpus=1,
+            num_gpus=1 if self.engine.device == "cuda" else 0,
+        )
+        return run_table_stage(folder, source, workers, num_in=num_in, block_rows=self.block_rows)
 
 
 def trial_seed(question_id: str, seed: int) -> int:

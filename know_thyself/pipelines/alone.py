@@ -57,8 +57,8 @@ def train(bench: Bench) -> Path:
     questions = bench.put_questions()
     epochs = [rounds.untrained(bench, questions)]
     while len(epochs) < config.start_epoch:
-        epochs.append(rounds.next_epoch(bench, questions, epochs))
-    return rounds.train_next(bench, questions, epochs).folder.path
+        epochs.append(rounds.next_epoch(bench, questions, epochs, rounds.owed_lessons(bench, epochs)))
+    return rounds.train_next(bench, questions, epochs, rounds.owed_lessons(bench, epochs)).folder.path
 
 
 def merge(bench: Bench, found: FoundJudge) -> Path:

@@ -75,10 +75,11 @@ def judge_epochs(bench: Bench, questions: Result, show: Callable[[Sequence[Epoch
     epochs = [untrained(bench, questions)]
     show(epochs)
     while len(epochs) <= bench.config.train.epochs and not _stalled(epochs, bench.config.train.patience):
-        if not lessons(bench, epochs):
+        examples = lessons(bench, epochs)
+        if not examples:
             bench.console.print("every training question is judged right: nothing left to learn")
             break
-        epochs.append(next_epoch(bench, questions, epochs))
+        epochs.append(next_epoch(bench, questions, epochs, examples))
         show(epochs)
     return epochs
 
@@ -116,25 +117,32 @@ def lessons(bench: Bench, epochs: Sequence[EpochResult]) -> list[JudgmentExample
     return select_examples(epochs[-1].examined(bench)[Split.TRAIN], bench.config.train.select, targets)
 
 
-def train_next(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> Result:
-    """Train an epoch more, going on from the last of `epochs`. Raises `ConfigError` when it leaves nothing to learn."""
-    last = epochs[-1]
+def owed_lessons(bench: Bench, epochs: Sequence[EpochResult]) -> list[JudgmentExample]:
+    """The same. Raises `ConfigError` when there are none."""
     examples = lessons(bench, epochs)
     if not examples:
         raise ConfigError(
-            f"epoch {last.epoch} judges every training question right and leaves train.select={bench.config.train.select} "
-            "nothing to learn: use --train.select all, or keep its judge"
+            f"epoch {epochs[-1].epoch} judges every training question right and leaves "
+            f"train.select={bench.config.train.select} nothing to learn: use --train.select all, or keep its judge"
         )
+    return examples
+
+
+def train_next(bench: Bench, questions: Result, epochs: Sequence[EpochResult], examples: Sequence[JudgmentExample]) -> Result:
+    """Train an epoch more on `examples`, the lessons of `epochs`, going on from the last of these."""
+    last = epochs[-1]
     title = f"epoch {last.epoch + 1}: training on {len(examples)} questions"
     first = [epochs[0].collected.graded] if epochs[0].collected != last.collected else []
     evidence = [questions, *first, last.collected.graded, last.judged]
     return bench.train(title, last.epoch + 1, examples, evidence=evidence, parent=last.trained)
 
 
-def next_epoch(bench: Bench, questions: Result, epochs: Sequence[EpochResult]) -> EpochResult:
-    """Train, and judge all splits again; collect anew the answers that training has changed."""
+def next_epoch(
+    bench: Bench, questions: Result, epochs: Sequence[EpochResult], examples: Sequence[JudgmentExample]
+) -> EpochResult:
+    """Train as `train_next`, and judge all splits again; collect anew the answers that training has changed."""
     first, number = epochs[0].collected, epochs[-1].epoch + 1
-    trained = train_next(bench, questions, epochs)
+    trained = train_next(bench, questions, epochs, examples)
     kept = None if bench.answers_change else first
     collected, judged = judge_anew(bench, questions, bench.learned(trained), kept, epoch=number)
     return evaluate(bench, collected, judged, epoch=number, trained=trained, frozen=None if kept else first)

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from know_thyself import prompts
 from know_thyself.compute.session import quiet_worker
-from know_thyself.compute.tables import Workers, run_table_stage
 from know_thyself.engine.pool import Pool, trial_seed
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, load_engine_factory, verdict_shares
 from know_thyself.experiment import StageFolder
@@ -131,14 +130,4 @@ def _characters(chats: Sequence[Chat]) -> int:
 
 def examine(folder: StageFolder, questions: StageFolder, num_questions: int, task: Task, pool: Pool, logs: Path) -> StageDone:
     """Examine the committed `questions` with `task` into `folder`."""
-    on_gpu = pool.engine.device == "cuda"
-    workers = Workers(
-        worker=Examiner,
-        arguments={"task": task, "engine": pool.engine, "folder": str(folder.path), "logs": str(logs)},
-        least=pool.least,
-        most=pool.most,
-        batch_size=pool.batch_size,
-        num_cpus=1,
-        num_gpus=1 if on_gpu else 0,
-    )
-    return run_table_stage(folder, questions, workers, num_in=num_questions, block_rows=pool.block_rows)
+    return pool.send(questions, num_questions, Examiner, task, folder, logs)

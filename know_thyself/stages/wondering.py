@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from know_thyself import prompts
 from know_thyself.compute.session import quiet_worker
-from know_thyself.compute.tables import Workers, run_table_stage
 from know_thyself.engine.pool import Pool, trial_seed
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply, load_engine_factory
 from know_thyself.experiment import StageFolder
@@ -87,13 +86,4 @@ def _first_line(said: Reply) -> str:
 
 def wonder(folder: StageFolder, blanks: StageFolder, count: int, task: Wonder, pool: Pool, logs: Path) -> StageDone:
     """Fill the `count` rows of `blanks`, of which each has an id, with questions and answers by `task` into `folder`."""
-    workers = Workers(
-        worker=Wonderer,
-        arguments={"task": task, "engine": pool.engine, "folder": str(folder.path), "logs": str(logs)},
-        least=pool.least,
-        most=pool.most,
-        batch_size=pool.batch_size,
-        num_cpus=1,
-        num_gpus=1 if pool.engine.device == "cuda" else 0,
-    )
-    return run_table_stage(folder, blanks, workers, num_in=count, block_rows=pool.block_rows)
+    return pool.send(blanks, count, Wonderer, task, folder, logs)
