@@ -292,6 +292,9 @@ class FakeJudge:
         """See `serve.judging.Judge`."""
         return None if self.failure is None else str(self.failure)
 
+    def check_room(self, number: int) -> None:
+        """See `serve.judging.Judge`: there is room for all."""
+
     async def judge(self, asked: Sequence[Asked]) -> list[Opinion | Refusal]:
         """See `serve.judging.Judge`."""
         self.asked.append(list(asked))

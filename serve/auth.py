@@ -84,8 +84,11 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def guarded(scope: Scope) -> type[APIRoute]:
-    """Routes that want a key of `scope` and count its requests, before they read anything else of the request."""
+def guarded(scope: Scope, *, judges: bool = False) -> type[APIRoute]:
+    """Routes that want a key of `scope` and count its requests, before they read anything else of the request.
+
+    Where each is one to judge, it is not read either while the judge has no room for it.
+    """
 
     class GuardedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -95,6 +98,8 @@ def guarded(scope: Scope) -> type[APIRoute]:
                 state = request.app.state
                 request.state.key = admit(state.keys, request.headers.get("authorization", ""), scope)
                 await state.limiter.take(request.state.key, "requests", 1)
+                if judges:
+                    state.serving.check_room(request.headers.get("content-length", ""))
                 return await handle(request)
 
             return guard

@@ -88,6 +88,9 @@ class RemoteJudge:
         """See `serve.judging.Judge`."""
         return self._failure if time.monotonic() < self._failed_at + RECOVERY else None
 
+    def check_room(self, number: int) -> None:
+        """See `serve.judging.Judge`: how much waits there is not known here."""
+
     async def judge(self, asked: Sequence[Asked]) -> Sequence[Opinion | Refusal]:
         """See `serve.judging.Judge`."""
         try:

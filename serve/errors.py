@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -110,10 +111,16 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 async def _judge_failed(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, BusyError):
-        busy = "too many questions wait for the judge: ask again later"
-        return answer_to(ServiceError(429, "judge_busy", busy, retry_after=error.retry_after))
+        return _busy(error.retry_after)
     log.error("the judge failed: %s", first_line(error))
     return answer_to(ServiceError(503, "judge_failed", "the judge failed: ask again later", retry_after=RETRY_AFTER))
+
+
+@cache
+def _busy(retry_after: int) -> JSONResponse:
+    """Made once: it is given most where there is the least time to make it."""
+    busy = "too many questions wait for the judge: ask again later"
+    return answer_to(ServiceError(429, "judge_busy", busy, retry_after=retry_after))
 
 
 async def _unexpected(_: Request, __: Exception) -> JSONResponse:

@@ -39,6 +39,9 @@ class Judge(Protocol):
     def waiting(self) -> int:
         """The questions that wait for it."""
 
+    def check_room(self, number: int) -> None:
+        """Raise `BusyError` where so many questions would be too many now, as far as that is known here."""
+
     async def judge(self, asked: Sequence[Asked]) -> Sequence[Opinion | Refusal]:
         """An opinion on each of `asked` in their order, or why it can have none.
 

@@ -71,9 +71,13 @@ class BatchingJudge(Generic[Underlying_co]):
         """See `serve.judging.Judge`."""
         return self._engine.waiting
 
+    def check_room(self, number: int) -> None:
+        """See `serve.judging.Judge`."""
+        self._engine.check_room(number)
+
     async def judge(self, asked: Sequence[Asked]) -> Said:
         """See `serve.judging.Judge`."""
-        self._engine.check_room(len(asked))
+        self.check_room(len(asked))
         try:
             said = await self._engine.ask(self._judge, asked)
         except EngineError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +19,9 @@ from serve.metrics import Meter
 UNMATCHED = "unmatched"
 """The route of requests to none; their paths are the client's text, and without end."""
 METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
+
+RAW = [(name.lower().encode(), value.encode()) for name, value in SECURE.items()]
+"""`SECURE` as ASGI has headers."""
 
 log = logging.getLogger("serve.access")
 
@@ -90,9 +93,8 @@ class Secured:
 
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURE.items():
-                    headers.setdefault(name, value)
+                given = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(header for header in RAW if header[0] not in given)]
             await send(message)
 
         await self._app(scope, receive, secured)

@@ -18,6 +18,11 @@ from serve.registry import Successors
 from serve.service import Service
 from serve.shadow import Shadowed
 
+QUESTION = 32
+"""Bytes of a body that hold no more than a question."""
+SHORT = 4
+"""Digits of the length of a body of so few questions that it is known before it is read whether there is room for them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Others:
@@ -46,6 +51,14 @@ class Serving:
         service = self._serve(judge)
         shadow = self._others.shadow
         return replace(service, judge=Shadowed(judge, shadow, service.meter)) if shadow else service
+
+    def check_room(self, length: str) -> None:
+        """Raise `BusyError` where a request need not be read, by the `length` of its body in its header: there is no room.
+
+        Nothing is known of a body that is long or does not say its length, nor of one that a canary may judge.
+        """
+        if length.isdigit() and len(length) <= SHORT and self.canary is None:
+            self.prod.judge.check_room(1 + int(length) // QUESTION)
 
     def of(self, body: bytes) -> Service:
         """The service that answers a request of this `body`: the same again for the same body; the canary only while it can."""

@@ -40,6 +40,10 @@ class Shadowed:
         """See `serve.judging.Judge`."""
         return self._judge.waiting
 
+    def check_room(self, number: int) -> None:
+        """See `serve.judging.Judge`."""
+        self._judge.check_room(number)
+
     async def judge(self, asked: Sequence[Asked]) -> Sequence[Opinion | Refusal]:
         """See `serve.judging.Judge`; the shadow delays no answer and spoils none."""
         said = await self._judge.judge(asked)

@@ -49,7 +49,7 @@ UNCALIBRATED = "this judge is not calibrated and has no probability to give: cal
 
 Sent = Annotated[EitherRequest, Body()]
 Answered = SystemOneResponse | DecisionResponse
-router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEARER)], tags=["decisions"])
+router = APIRouter(route_class=guarded(Scope.JUDGE, judges=True), dependencies=[Security(BEARER)], tags=["decisions"])
 
 
 @router.post(SYSTEMONE, responses=documented(400, 401, 403, 404, 413, 422, 429, 500, 503))

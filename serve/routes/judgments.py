@@ -18,7 +18,7 @@ from serve.service import Outcome, Service
 from serve.serving import Served
 
 PATH = "/v1/judgments"
-router = APIRouter(route_class=guarded(Scope.JUDGE), dependencies=[Security(BEARER)], tags=["judgments"])
+router = APIRouter(route_class=guarded(Scope.JUDGE, judges=True), dependencies=[Security(BEARER)], tags=["judgments"])
 
 
 @router.post(PATH, responses=documented(400, 401, 403, 404, 413, 422, 429, 500, 503))

@@ -62,6 +62,33 @@ def test_a_judge_that_cannot_be_asked_is_told_with_the_time_to_come_back(
     assert post(client, {"input": SURE}).status_code == 200
 
 
+class Full(FakeJudge):
+    """A judge that has room for `room` questions."""
+
+    room = 8
+
+    def check_room(self, number: int) -> None:
+        if number > self.room:
+            raise BusyError(1)
+
+
+@pytest.mark.parametrize("route", ["/v1/judgments", "/v1/systemone", "/v1/decisions"])
+def test_what_a_judge_has_no_room_for_is_not_even_read(route: str) -> None:
+    """A short body is known to hold few questions; of a long one, and one that does not say its length, nothing is known."""
+    judge = Full()
+    client, caller, no_json = served(judge, keys=KEYS), JSON | bearer("judge"), b"{" * 20
+    judge.room = 0
+    answer = client.post(route, content=no_json, headers=caller)
+    assert told(answer) == (429, "rate_limit_error", "judge_busy")
+    assert answer.headers["retry-after"] == "1"
+    assert told(client.post(route, content=no_json))[0] == 401
+    assert told(client.post(route, content=iter([no_json]), headers=caller))[0] == 400
+    assert told(client.post(route, content=no_json * 1000, headers=caller))[0] == 400
+    judge.room = 8
+    assert told(client.post(route, content=no_json, headers=caller))[0] == 400
+    assert told(client.post(route, content=no_json * 20, headers=caller))[0] == 429
+
+
 def test_a_judge_that_says_too_little_shifts_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = FakeJudge()
     monkeypatch.setattr(judge, "judge_each", lambda asked: FakeJudge().judge_each(asked)[1:])
