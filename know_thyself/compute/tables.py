@@ -30,8 +30,8 @@ from know_thyself.types import StageDone
 CHECKPOINTS, STRAYS, TRIED = "_checkpoint", "_strays", "_tried"
 RESTARTS, TRIES = 20, 4
 """Times that a dead actor is started again, and that rows are begun at which actors die."""
-BLOCKS = 1024
-"""The most blocks of a stage: the driver keeps 20 KiB of each until the end."""
+BLOCKS, LARGE = 1024, 4096
+"""The driver keeps 20 KiB of each block to the end: of more than so many, each has more rows, up to so many."""
 NO_LIMIT = -1
 """To Ray: as often as need be. It counts a try for each moment in which a node is gone and not yet known to be."""
 
@@ -164,8 +164,8 @@ def run_table_stage(
 ) -> StageDone:
     """Send the rows of `source` through `workers` into `folder`, `block_rows` at a time, and commit.
 
-    Where that made more than `BLOCKS` blocks, more rows are taken at a time. Blocks that an earlier attempt committed are kept.
-    Raises `StageError` when a block keeps failing, `StoreError` when a worker found the disk full.
+    Of very many rows, more are taken at a time (see `BLOCKS`). Blocks that an earlier attempt committed are kept. Raises
+    `StageError` when a block keeps failing, `StoreError` when a worker found the disk full.
     """
     began = time.monotonic()
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def run_table_stage(
     try:
         if not _is_complete(folder, num_in):
             with DataContext.current(context):
-                _run(folder, source, workers, max(block_rows, -(-num_in // BLOCKS)), columns)
+                _run(folder, source, workers, max(block_rows, min(LARGE, num_in // BLOCKS)), columns)
     except ray.exceptions.RayError as error:
         raise failure(folder, error, "the logs") from error
     shutil.rmtree(folder.path / TRIED, ignore_errors=True)

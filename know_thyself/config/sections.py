@@ -124,7 +124,7 @@ class EngineConfig(Section):
     batch_size: int = Field(default=256, ge=1)
     """Questions per call of an engine, no more than `block_rows` of them."""
     block_rows: int = Field(default=256, ge=1)
-    """Questions committed together: the most that an interruption repeats per actor. Of a million or more, a thousandth."""
+    """Questions committed together: the most that an interruption repeats per actor. More, where there are very many."""
     cache_gib: float = Field(default=1.0, gt=0.0)
     """Key-value cache of a CPU engine."""
     max_model_len: int = Field(default=1024, ge=16)

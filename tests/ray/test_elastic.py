@@ -120,7 +120,6 @@ def check(lesson: Lesson, bench: Bench, alone: Classroom, *workers: int) -> None
     assert apart < CURVES
 
 
-@pytest.mark.slow
 def test_a_drained_node_costs_no_step_and_no_failure(
     running: Cluster, bench: Bench, alone: Classroom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
