@@ -30,7 +30,7 @@ from know_thyself.types import StageDone
 CHECKPOINTS, STRAYS, TRIED = "_checkpoint", "_strays", "_tried"
 RESTARTS, TRIES = 20, 4
 """Times that a dead actor is started again, and that rows are begun at which actors die."""
-BLOCKS, LARGE = 1024, 4096
+MANY_BLOCKS, LARGE_BLOCK = 1024, 4096
 """The driver keeps 20 KiB of each block to the end: of more than so many, each has more rows, up to so many."""
 NO_LIMIT = -1
 """To Ray: as often as need be. It counts a try for each moment in which a node is gone and not yet known to be."""
@@ -164,7 +164,7 @@ def run_table_stage(
 ) -> StageDone:
     """Send the rows of `source` through `workers` into `folder`, `block_rows` at a time, and commit.
 
-    Of very many rows, more are taken at a time (see `BLOCKS`). Blocks that an earlier attempt committed are kept. Raises
+    Of very many rows, more are taken at a time (see `MANY_BLOCKS`). Blocks that an earlier attempt committed are kept. Raises
     `StageError` when a block keeps failing, `StoreError` when a worker found the disk full.
     """
     began = time.monotonic()
@@ -178,7 +178,7 @@ def run_table_stage(
     try:
         if not _is_complete(folder, num_in):
             with DataContext.current(context):
-                _run(folder, source, workers, max(block_rows, min(LARGE, num_in // BLOCKS)), columns)
+                _run(folder, source, workers, max(block_rows, min(LARGE_BLOCK, num_in // MANY_BLOCKS)), columns)
     except ray.exceptions.RayError as error:
         raise failure(folder, error, "the logs") from error
     shutil.rmtree(folder.path / TRIED, ignore_errors=True)
