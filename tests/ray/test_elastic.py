@@ -124,7 +124,7 @@ def test_a_drained_node_costs_no_step_and_no_failure(
     running: Cluster, bench: Bench, alone: Classroom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training starts on two nodes, one of them is drained, and it finishes on the other."""
-    lesson = elastic(bench, "lora", 2, passes=50)
+    lesson = elastic(bench, "lora", 2, passes=120)
     with running.node(tmp_path, 1), running.node(tmp_path, 1) as taken, training(running, lesson, monkeypatch) as stage:
         wait_until(lambda: steps(lesson) >= 5, stage)
         running.drain(taken, NOTICE)
