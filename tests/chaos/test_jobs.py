@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,7 +26,7 @@ RUNS, ENGINES, NODES, DRIVERS = 10, 10, 30, 20
 """Runs whose engines are killed, engines killed in each; nodes killed in all; drivers killed."""
 CPUS, NOTICE = 3, 6
 """Of a node; the seconds of notice that every third node is given."""
-DELAY = {"KT_FAKE_DELAY": "0.02"}
+DELAY, WATCHED = {"KT_FAKE_DELAY": "0.02"}, {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}
 FORGIVING = ("--train.failures", "1000", "--train.checkpoint-every", "2", "--train.batch-size", "1", "--train.epochs", "1")
 REAL_NODES, REAL_DRIVERS, SAME = 6, 3, 0.995
 """Deaths of the real job, and the share of its labels that are to be alike: vLLM promises no equality across batches."""
@@ -67,7 +67,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A head that does no work, and two nodes that do."""
     folder = tmp_path_factory.mktemp("cluster")
     with cluster(folder, cpus=0) as started:
-        found = Fleet(started, folder)
+        found = Fleet(replace(started, environment={**started.environment, **WATCHED}), folder)
         try:
             found.join()
             found.join()
