@@ -1,9 +1,9 @@
-"""What does a table stage cost before its first row, and what of that are Ray Data's readers of footers?
+"""What does a table stage cost before its first row, and what of that is Ray Data's reader of Parquet?
 
     python -m benchmarks.table_stage
 
-Copies a table of 600 rows through `run_table_stage` three times, with as many footer readers as Ray Data starts by itself and
-with the one that we ask for, each in a process of its own; prints the seconds.
+Copies a table of 600 rows through `run_table_stage` three times, with the second reader, which Ray Data takes by itself, and
+with the first, for which we ask, each in a process of its own; prints the seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-READERS, ROWS, TIMES = "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", 600, 3
+SECOND, ROWS, TIMES = "RAY_DATA_USE_DATASOURCE_V2", 600, 3
 
 
 class Copy:
@@ -48,10 +48,10 @@ def measure(root: Path) -> list[float]:
 
 
 def main() -> None:
-    for readers in ("32", "1"):
+    for reader, is_second in (("second", "1"), ("first", "0")):
         command = [sys.executable, "-m", "benchmarks.table_stage", "measure"]
-        finished = subprocess.run(command, env={**os.environ, READERS: readers}, capture_output=True, text=True, check=True)
-        print(f"{readers} footer readers: {finished.stdout.strip()}")
+        finished = subprocess.run(command, env={**os.environ, SECOND: is_second}, capture_output=True, text=True, check=True)
+        print(f"the {reader} reader: {finished.stdout.strip()}")
 
 
 if __name__ == "__main__":

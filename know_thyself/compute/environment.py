@@ -11,12 +11,13 @@ SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
+    "RAY_DATA_USE_DATASOURCE_V2": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Token authentication said aloud, no usage reports, one reader of footers (Ray Data starts 32 for every table it reads).
+"""Token authentication said aloud, no usage reports; Ray Data's first reader of Parquet, as the second starts actors for each
+table, and when the node of one of them dies, so does the stage.
 
 Training workers that no room is found for in 20 seconds are asked for anew, as many as there then is room for: their number may
 come from a count of the nodes that is as old. Every half second Ray looks whether they have finished, instead of every two.
