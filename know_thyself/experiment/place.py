@@ -38,6 +38,11 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
+def is_stored(text: str) -> bool:
+    """Whether `text` is the URL of a place in an object store that we can use."""
+    return URL.fullmatch(text) is not None
+
+
 def locate(told: Path | str) -> Path:
     """The absolute path that `told` means, of a URL that of its working copy, which may not be there yet.
 
@@ -87,7 +92,7 @@ def sent(value: Any) -> Any:
 
 def received(value: Any) -> Any:
     """What `sent` made of `value` on another machine, with paths of this one."""
-    return _changed(value, lambda text: str(here(text)) if URL.match(text) else text)
+    return _changed(value, lambda text: str(here(text)) if is_stored(text) else text)
 
 
 def _changed(value: Any, change: Callable[[str], str]) -> Any:

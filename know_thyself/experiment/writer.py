@@ -7,9 +7,9 @@ behind by `LAPSE`, by the store's own clock, is of a writer that is no more.
 
 from __future__ import annotations
 
-import _thread
 import fcntl
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,7 +110,7 @@ class _Lease(threading.Thread):
                 with reaching(self._path) as store:
                     if store.info(self._own) is None:
                         self.is_lost = True
-                        _thread.interrupt_main()
+                        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                         return
                     store.write(self._own, b"")
             except StoreError as error:
