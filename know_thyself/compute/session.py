@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from know_thyself.compute.environment import SETTINGS, prepare_environment
 from know_thyself.config import TrainConfig
 from know_thyself.errors import ConfigError, first_line
 from know_thyself.experiment.growing import keep
+from know_thyself.experiment.place import store_of
 from know_thyself.experiment.store import ENVIRONMENT
 from know_thyself.progress import STREAMS, streams_to
 
@@ -33,18 +34,18 @@ def ray_session(address: str | None, logs: Path) -> Iterator[None]:
     cluster = address or os.environ.get("RAY_ADDRESS") or LOCAL
     prepare_environment()
     with _chatter_to(logs / "driver.log"), _signals_kept():
-        _connect(cluster)
+        _connect(cluster, SETTINGS if store_of(logs) is None else (*SETTINGS, *ENVIRONMENT))
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def _connect(cluster: str) -> None:
+def _connect(cluster: str, told: Iterable[str]) -> None:
+    """Connect to `cluster`, whose workers are `told` these variables of the environment."""
     is_local = cluster == LOCAL
     # Workers of a local cluster inherit this environment; asked for, it would cost every one of them a start of its own.
-    told = {name: os.environ[name] for name in (*SETTINGS, *ENVIRONMENT) if name in os.environ}
-    runtime_env = None if is_local else {"env_vars": told}
+    runtime_env = None if is_local else {"env_vars": {name: os.environ[name] for name in told if name in os.environ}}
     try:
         with _signals_kept():
             ray.init(

@@ -10,6 +10,8 @@
       study.json study.html     of a study: both judges, and what was learned and lost between them
       logs/attempt_<n>/         what each launch said
 
+Experiments lie in a folder, or in an object store of which each machine keeps a copy: see `know_thyself.experiment.place`.
+
 A stage's folder is named by what decides its content (its settings and its parents' content), so stale results cannot look
 fresh. A stage counts only if its marker verifies; committed rows are never replaced.
 """

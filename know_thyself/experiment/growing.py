@@ -24,7 +24,7 @@ def keep(path: Path) -> None:
 
 
 def flush() -> None:
-    """Put what has grown of the files that are kept, at once. Raises `StoreError`."""
+    """Put what has grown of the files that are kept, at once; what cannot be put now is tried again later."""
     if _keeper.cache_info().currsize:
         _keeper().put_grown()
 
@@ -43,29 +43,31 @@ class _Keeper:
             self._sizes.setdefault(path, 0)
 
     def put_grown(self) -> None:
-        """Put what has grown since it was put last. Raises `StoreError`."""
+        """Put what has grown since it was put last."""
         with self._one:
             for path, before in self._sizes.items():
                 size = path.stat().st_size if path.exists() else 0
                 if size != before:
-                    put(path)
-                    self._sizes[path] = size
+                    self._sizes[path] = size if _is_put(path) else before
 
     def work(self) -> None:
         """Put what has grown now and then, until the end."""
         while not self._over.wait(EVERY):
-            self._try()
+            self.put_grown()
 
     def end(self) -> None:
         """Put what has grown a last time."""
         self._over.set()
-        self._try()
+        self.put_grown()
 
-    def _try(self) -> None:
-        try:
-            self.put_grown()
-        except (StoreError, OSError) as error:
-            logger.warning("what grew was not put: %s", error)
+
+def _is_put(path: Path) -> bool:
+    try:
+        put(path)
+    except (StoreError, OSError) as error:
+        logger.warning("%s was not put: %s", path, error)
+        return False
+    return True
 
 
 @lru_cache

@@ -25,7 +25,7 @@ from uuid import uuid4
 
 from know_thyself.config import SCRATCH_VARIABLE
 from know_thyself.errors import ConfigError, StoreError, first_line
-from know_thyself.experiment.store import Info, Store, endpoint_of, is_hidden, matches
+from know_thyself.experiment.store import Info, Store, endpoint_of, is_hidden
 
 URL = re.compile(r"(s3|gs)://([\w-][\w.-]*)(?:/+[\w=+-][\w.=+-]*)*/*", re.ASCII)
 """No folder is hidden, for hidden files stay where they are, and there is neither a secret nor an option in it."""
@@ -52,12 +52,11 @@ def locate(told: Path | str) -> Path:
         return Path(told).expanduser().absolute()
     if (named := URL.fullmatch(told)) is None:
         raise ConfigError(f"{told} is no place that we can use: give a folder, or s3://bucket/prefix or gs://bucket/prefix")
-    scheme, bucket = named.groups()
-    top = path_of_copy(scheme) / bucket
-    with reaching(top) as store:
-        if store.info(top) is None:
-            raise StoreError(f"{told}: there is no bucket {bucket!r}: make it, or give another --experiments-root")
-    return here(told)
+    path = here(told)
+    with reaching(path) as store:
+        if not store.has_bucket(path):
+            raise StoreError(f"{told}: there is no bucket {named[2]!r}: make it, or give another --experiments-root")
+    return path
 
 
 def _scratch() -> Path:
@@ -65,7 +64,7 @@ def _scratch() -> Path:
     return Path(folder).absolute() / f"know-thyself-copies-{os.getuid()}"
 
 
-def path_of_copy(scheme: str) -> Path:
+def _copies(scheme: str) -> Path:
     """The folder of the working copies of all buckets of `scheme`, one for each address that there is such a store at."""
     told = re.sub(r"\W+", "-", endpoint_of(scheme))
     return _scratch() / f"{scheme}-{told}".rstrip("-")
@@ -76,7 +75,7 @@ def here(address: str) -> Path:
     if not is_url(address):
         return Path(address)
     scheme, _, key = address.partition("://")
-    return path_of_copy(scheme) / key.strip("/")
+    return _copies(scheme) / key.strip("/")
 
 
 def address(path: Path | str) -> str:
@@ -167,8 +166,9 @@ def read_text(path: Path) -> str:
     """What the file `path` says now, of a copy what the store has of it; nothing where there is none. Raises `StoreError`."""
     if store_of(path) is None:
         return path.read_text() if path.exists() else ""
-    with reaching(path) as store:
-        return "" if store.info(path) is None else store.read(path).decode()
+    with reaching(path) as store, suppress(FileNotFoundError):
+        return store.read(path).decode()
+    return ""
 
 
 def names_of_folders(folder: Path) -> list[str]:
@@ -254,8 +254,9 @@ def _alone(store: Store) -> Iterator[None]:
 
 def _files(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
     """The files of the copy below `folder` that match, by name from there."""
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: path for name, path in found.items() if matches(name, patterns)}
+    there = (path for pattern in patterns for path in folder.glob(pattern)) if patterns else folder.rglob("*")
+    found = {path.relative_to(folder): path for path in sorted(there) if path.is_file()}
+    return {name.as_posix(): path for name, path in found.items() if not is_hidden(name)}
 
 
 def _is_same(path: Path, info: Info) -> bool:

@@ -14,8 +14,12 @@ from typing import Any
 
 ENVIRONMENT = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 """What says where a store is, and no secret: a driver tells it to its workers. Credentials are each machine's own."""
-AT_ONCE, ATTEMPTS, CONNECT_SECONDS, RETRY_SECONDS = 8, 4, 5.0, 60.0
-"""Files on their way at a time, and how long it takes until a store counts as out of reach."""
+AT_ONCE, CONNECT_SECONDS = 8, 5.0
+"""Files on their way at a time, and seconds that a machine has to answer."""
+PATIENT, HASTY = 8, 3
+"""Times that anything is tried, the pauses between them growing up to a minute: in the midst of work, and before it begins."""
+RETRY_SECONDS = {PATIENT: 60.0, HASTY: 5.0}
+"""The same for Google Cloud Storage."""
 
 
 def endpoint_of(scheme: str) -> str:
@@ -25,7 +29,7 @@ def endpoint_of(scheme: str) -> str:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
-def matches(name: str, patterns: Sequence[str]) -> bool:
+def _matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether the path `name` is not hidden, and is of one of `patterns`, if there are any; * stands for no slash."""
     path = PurePosixPath(name)
     if is_hidden(path):
@@ -65,7 +69,15 @@ class Store:
 
     def arrow(self, path: Path) -> Any:
         """The file system of the bucket of `path`."""
-        return _arrow(self.scheme, self.key(path).partition("/")[0], endpoint_of(self.scheme))
+        return _arrow(self.scheme, _bucket(self.key(path)), endpoint_of(self.scheme), PATIENT)
+
+    def has_bucket(self, path: Path) -> bool:
+        """Whether the bucket of `path` is there, tried with less patience."""
+        from pyarrow.fs import FileType
+
+        bucket = _bucket(self.key(path))
+        found = _arrow(self.scheme, bucket, endpoint_of(self.scheme), HASTY).get_file_info(bucket)
+        return bool(found.type != FileType.NotFound)
 
     def inside(self, folder: Path, *, deep: bool) -> list[Info]:
         """What lies in `folder`, or `deep` below it."""
@@ -78,7 +90,7 @@ class Store:
         """The files below `folder` that match, by name from there."""
         deep = not patterns or any("/" in pattern for pattern in patterns)
         found = {info.name: info for info in self.inside(folder, deep=deep) if info.is_file}
-        return {name: found[name] for name in sorted(found) if matches(name, patterns)}
+        return {name: found[name] for name in sorted(found) if _matches(name, patterns)}
 
     def info(self, path: Path) -> Info | None:
         """What is said of `path` itself, None when there is nothing."""
@@ -157,12 +169,16 @@ class Store:
                 pass
 
 
+def _bucket(key: str) -> str:
+    return key.partition("/")[0]
+
+
 @lru_cache
-def _arrow(scheme: str, bucket: str, endpoint: str) -> Any:
+def _arrow(scheme: str, bucket: str, endpoint: str, attempts: int) -> Any:
     from pyarrow import fs
 
     if scheme == "gs":
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=RETRY_SECONDS))
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=RETRY_SECONDS[attempts]))
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     protocol, _, host = endpoint.rpartition("://")
     return fs.S3FileSystem(
@@ -170,7 +186,6 @@ def _arrow(scheme: str, bucket: str, endpoint: str) -> Any:
         endpoint_override=host or None,
         scheme=protocol or "https",
         connect_timeout=CONNECT_SECONDS,
-        request_timeout=RETRY_SECONDS,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         allow_delayed_open=True,
     )

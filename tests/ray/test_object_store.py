@@ -17,7 +17,7 @@ from know_thyself.experiment.writer import WRITERS
 from tests.conftest import write_fake_questions
 from tests.object_store import Bucket, bucket
 from tests.ray.cluster import cluster
-from tests.ray.runs import ROOT, Run, wait_until
+from tests.ray.runs import ROOT, Run
 
 TRAIN, VALIDATION = 90, 30
 TOTAL = TRAIN + VALIDATION
@@ -41,7 +41,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_world: Path, questions: Path) -> Run:
     """The run in a plain folder."""
-    flags = ("--train.epochs", "1", "--train.batch-size", "2", "--engine.block-rows", "16")
+    flags = ("--train.epochs", "1", "--train.batch-size", "3", "--engine.block-rows", "16")
     run = Run(tmp_path_factory.mktemp("undisturbed"), small_world / "model", questions, *flags)
     run.finish()
     return run
@@ -178,15 +178,13 @@ def test_machines_that_share_nothing_but_the_store_work_together(undisturbed: Ru
         ]
         with nodes[0].node(tmp_path, 2), nodes[1].node(tmp_path, 2):
             run.flags += ["--address", running.address, "--engine.actors-min", "2", "--engine.actors-max", "2"]
-            run.flags += ["--train.workers", "2"]
-            process = run.start(**running.environment)
-            wait_until(lambda: process.poll() is not None, "the job did not end")
-            assert process.returncode == 0, process.communicate()[0]
+            run.flags += ["--train.workers", "3"]  # one more than there is room for on a node
+            run.finish(**running.environment)
     for node in ("first", "second"):
         assert list((machines / node).glob("**/engine-*.log")), f"nothing was sampled on the {node} node"
         assert list((machines / node).glob("**/train-epoch1-rank*.log")), f"nothing was trained on the {node} node"
     assert not list((machines / "machine-2").glob("**/engine-*.log"))
-    assert len(list(run.path.glob("logs/attempt_1/train-epoch1-rank*.log"))) == 2
+    assert len(list(run.path.glob("logs/attempt_1/train-epoch1-rank*.log"))) == 3
     ours, theirs = run.tables(), undisturbed.tables()
     same = {name for name in ours.keys() & theirs.keys() if name.startswith(("questions-", "examine-", "grade-"))}
     assert {name.partition("-")[0] for name in same} == {"questions", "examine", "grade"}

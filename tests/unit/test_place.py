@@ -262,7 +262,7 @@ def test_a_bucket_that_is_not_there_is_refused(root: Path) -> None:
 
 def test_a_store_that_nobody_answers_for_is_refused_soon(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(StoreError, match=r"s3://bucket cannot be used at http://127.0.0.1:1 \(.*check the bucket"):
+    with pytest.raises(StoreError, match=r"s3://bucket/x cannot be used at http://127.0.0.1:1 \(.*check the bucket"):
         locate("s3://bucket/x")
 
 
