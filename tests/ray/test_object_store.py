@@ -14,6 +14,8 @@ import pytest
 
 from know_thyself.experiment.place import locate, pull, store_of
 from know_thyself.experiment.writer import WRITERS
+from know_thyself.judge import read_judge
+from know_thyself.models import resolve_model
 from tests.conftest import write_fake_questions
 from tests.object_store import Bucket, bucket
 from tests.ray.cluster import cluster
@@ -190,3 +192,46 @@ def test_machines_that_share_nothing_but_the_store_work_together(undisturbed: Ru
     assert {name.partition("-")[0] for name in same} == {"questions", "examine", "grade"}
     assert all(ours[name] == theirs[name] for name in same)
     assert run.losses() == pytest.approx(undisturbed.losses(), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_stages_alone_go_on_from_each_other_on_machines_of_their_own(undisturbed: Run, store: Bucket, tmp_path: Path) -> None:
+    run = Stored.of(undisturbed, store, tmp_path)
+    for job in ("sample", "label", "train", "judgment"):
+        run.job = job
+        told = run.finish()
+        assert run.url in told
+    assert run.tables() == undisturbed.tables()
+    run.flags += ["--judge", f"{run.url}/run/judge"]
+    for job, made in {"judge": "stages/examine-", "merge": "stages/merge-", "evaluate": "evaluation.json"}.items():
+        run.job = job
+        assert f"{job}: {run.url}/run/{made}" in run.finish()
+    assert (pull(run.path, "evaluation.json") / "evaluation.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_study_in_the_store_finds_what_one_in_a_folder_does(
+    small_world: Path, questions: Path, store: Bucket, tmp_path: Path
+) -> None:
+    flags = (
+        "--data.least",
+        "9",
+        "--train.epochs",
+        "1",
+        "--train.batch-size",
+        "8",
+        "--study.rounds",
+        "1",
+        "--study.passes",
+        "1",
+    )
+    study = Run(tmp_path / "plain", small_world / "model", questions, *flags, job="three_phase")
+    study.finish()
+    (machines := tmp_path / "machines").mkdir()
+    run = Stored.of(study, store, machines)
+    run.finish()
+    assert run.study() == study.study()
+    assert run.tables() == study.tables()
+    card = read_judge(run.path / "judge")
+    assert card.base == f"{run.url}/run/{run.study()['phases'][1]['model']}"
+    assert resolve_model(card.base, None).digest == card.base_digest
