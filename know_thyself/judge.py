@@ -24,7 +24,7 @@ from know_thyself.digests import digest_file, digest_json
 from know_thyself.errors import JudgeError
 from know_thyself.evaluation.calibration import Calibration
 from know_thyself.evaluation.drift import Reference
-from know_thyself.experiment.place import address, here, pull, push
+from know_thyself.experiment.place import address, here, pull, push_instead
 from know_thyself.experiment.writing import replace_folder, restore_folder, storing, sync_file, write_whole
 from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
@@ -123,8 +123,8 @@ def write_judge(folder: Path, card: JudgeCard, trained: Path | None) -> JudgeCar
         for name in complete.files:
             sync_file(fresh / name)
         write_whole(fresh / CARD, complete.model_dump_json(indent=2) + "\n")
+        push_instead(folder, fresh)
         replace_folder(folder, fresh)
-    push(folder, exact=True)
     return complete
 
 

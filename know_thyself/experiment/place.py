@@ -140,26 +140,35 @@ def forget(folder: Path) -> None:
         _drop(folder, [name for name in _files(folder, ()) if name not in there or not _is_same(folder / name, there[name])])
 
 
-def push(folder: Path, *patterns: str, exact: bool = False) -> None:
+def push(folder: Path, *patterns: str) -> None:
     """Put what the copy has below `folder`, as far as the store has not got it; see `pull`. Raises `StoreError`."""
-    if store_of(folder) is None:
-        return
+    if store_of(folder) is not None:
+        _push(folder, folder, patterns, exact=False)
+
+
+def push_instead(folder: Path, fresh: Path) -> None:
+    """Put what lies below `fresh` in place of all that the store has below `folder`. Raises `StoreError`."""
+    if store_of(folder) is not None:
+        _push(folder, fresh, (), exact=True)
+
+
+def _push(folder: Path, source: Path, patterns: Sequence[str], *, exact: bool) -> None:
     with reaching(folder) as store:
-        own, there = _files(folder, patterns), store.files(folder, patterns)
+        own, there = _files(source, patterns), store.files(folder, patterns)
         differing = [name for name, path in own.items() if name not in there or not _is_same(path, there[name])]
         data, vouching = _in_order(differing)
-        store.put([folder / name for name in data])
+        store.put({folder / name: own[name] for name in data})
         if exact:
             store.each(lambda name: store.delete(folder / name), sorted(there.keys() - own.keys()))
-        store.put([folder / name for name in vouching])
+        store.put({folder / name: own[name] for name in vouching})
 
 
-def put(path: Path) -> None:
-    """Put the file `path` as it is now. Raises `StoreError`."""
+def put(path: Path, source: Path | None = None) -> None:
+    """Put the file `path` as it is now, or as it will be, which is as `source` is. Raises `StoreError`."""
     store = store_of(path)
     if store is not None and not is_hidden(path.relative_to(store.copy)):
         with reaching(path):
-            store.put([path])
+            store.put({path: source or path})
 
 
 def read_text(path: Path) -> str:

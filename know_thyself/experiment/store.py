@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -120,15 +120,15 @@ class Store:
         finally:
             partial.unlink(missing_ok=True)
 
-    def put(self, paths: Sequence[Path]) -> None:
-        """Put the files `paths` of one bucket, and give them the time at which the store has them."""
-        if not paths:
-            return
-        arrow = self.arrow(paths[0])
-        self.each(lambda path: self._copy(str(path), self.key(path), destination_filesystem=arrow), paths)
-        for path, info in zip(paths, arrow.get_file_info([self.key(path) for path in paths]), strict=True):
-            seconds = (info.mtime_ns or 0) // 10**9
-            os.utime(path, (seconds, seconds))
+    def put(self, files: Mapping[Path, Path]) -> None:
+        """Put each of `files` as the object of its path, and give it the time at which the store has it."""
+        self.each(self._put, list(files.items()))
+
+    def _put(self, file: tuple[Path, Path]) -> None:
+        path, source = file
+        self._copy(str(source), self.key(path), destination_filesystem=self.arrow(path))
+        if (info := self.info(path)) is not None:
+            os.utime(source, (info.seconds, info.seconds))
 
     @staticmethod
     def _copy(source: str, destination: str, **filesystems: Any) -> None:

@@ -23,7 +23,7 @@ SYSTEM_ERROR = re.compile(r"\b(?:errno|os error) (\d+)\b", re.IGNORECASE)
 def write_whole(path: Path, text: str, errors: str = "strict") -> None:
     """Write `text` to `path` so that after a crash the file is the old or the new one; `errors` as in `str.encode`.
 
-    In the copy of an object store, the file is put there as well. Raises `StoreError` on a full disk.
+    In the copy of an object store, the file is put into the store first. Raises `StoreError` on a full disk.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storing(path):
@@ -33,11 +33,11 @@ def write_whole(path: Path, text: str, errors: str = "strict") -> None:
                 file.write(text.encode(errors=errors))
                 file.flush()
                 os.fsync(file.fileno())
+            put(path, partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         _sync_folder(path.parent)
-        put(path)
 
 
 @contextmanager

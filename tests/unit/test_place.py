@@ -29,6 +29,7 @@ from know_thyself.experiment.place import (
     names_of_folders,
     pull,
     push,
+    push_instead,
     read_text,
     received,
     remove,
@@ -86,7 +87,7 @@ def spied(monkeypatch: pytest.MonkeyPatch, method: str) -> list[Path]:
     real = getattr(Store, method)
 
     def spy(self: Store, told: Any, *more: Any) -> None:
-        called.extend([told] if isinstance(told, Path) else told)
+        called.extend([told] if isinstance(told, Path) else told)  # of a mapping, its keys
         real(self, told, *more)
 
     monkeypatch.setattr(Store, method, spy)
@@ -187,11 +188,11 @@ def test_files_and_folders_move_and_go_in_the_store_as_well(root: Path, monkeypa
 def test_a_judge_in_place_of_another_leaves_nothing_of_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = written(root / "judge", old="1", **{"judge.json": "old"})
     push(folder)
-    (folder / "old").unlink()
-    written(folder, new="2", **{"judge.json": "new one"})
-    push(folder, exact=True)
+    fresh = written(root / ".judge.partial", new="2", **{"judge.json": "new one"})
+    push_instead(folder, fresh)
     there = pull(elsewhere(folder, monkeypatch))
     assert names(there) == {"new", "judge.json"}
+    assert (there / "judge.json").read_text() == "new one"
 
 
 def test_all_machines_count_together(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
