@@ -46,7 +46,7 @@ class _Keeper:
         """Put what has grown since it was put last."""
         with self._one:
             for path, before in self._sizes.items():
-                size = path.stat().st_size if path.exists() else 0
+                size = _size(path)
                 if size != before:
                     self._sizes[path] = size if _is_put(path) else before
 
@@ -59,6 +59,13 @@ class _Keeper:
         """Put what has grown a last time."""
         self._over.set()
         self.put_grown()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _is_put(path: Path) -> bool:

@@ -66,7 +66,9 @@ def _leased(path: Path, tell: Callable[[str], object]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if lease.is_lost:
-            raise StoreError(f"the lease of {address(path)} lapsed and was taken by another process: stop that first") from None
+            raise StoreError(
+                f"the lease of {address(path)} lapsed, and another process may have begun to write: run the same command again"
+            ) from None
         raise
     finally:
         lease.end()
@@ -79,6 +81,7 @@ class _Lease(threading.Thread):
         super().__init__(daemon=True)
         self._path, self._own = path, path / WRITERS / uuid4().hex
         self._over = threading.Event()
+        self._seconds = 0
         self.is_lost = False
 
     def take(self, tell: Callable[[str], object]) -> None:
@@ -97,24 +100,29 @@ class _Lease(threading.Thread):
         with reaching(self._path) as store:
             store.write(self._own, b"")
             found = {info.base_name: info.seconds for info in store.inside(self._own.parent, deep=False) if info.is_file}
-            now = found.pop(self._own.name)
-            for name in [name for name, seconds in found.items() if now - seconds > LAPSE]:
+            self._seconds = found.pop(self._own.name)
+            for name in [name for name, seconds in found.items() if self._seconds - seconds > LAPSE]:
                 del found[name]
                 store.delete(self._own.parent / name)
         return found
 
     def run(self) -> None:
-        """Renew the lease until it ends; interrupt the process when it was taken for dead."""
-        while not self._over.wait(RENEW):
+        """Renew the lease until it ends; interrupt the process when it may have been taken for dead before."""
+        while not self._over.wait(RENEW) and not self.is_lost:
             try:
-                with reaching(self._path) as store:
-                    if store.info(self._own) is None:
-                        self.is_lost = True
-                        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                        return
-                    store.write(self._own, b"")
+                self._renew()
             except StoreError as error:
                 logger.warning("the lease could not be renewed: %s", error)
+
+    def _renew(self) -> None:
+        with reaching(self._path) as store:
+            store.write(self._own, b"")
+            now = store.info(self._own)
+        seconds = now.seconds if now else self._seconds
+        if seconds - self._seconds >= LAPSE:
+            self.is_lost = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        self._seconds = seconds
 
     def end(self) -> None:
         """Give the lease back."""
