@@ -65,12 +65,13 @@ def alone(stage: str, *, asks_judge: bool = False) -> Callable[[RunConfig], None
 
         inputs = check_inputs(config, trains=stage == "train")
         found = [find_judge(config, inputs)] if asks_judge else []
+        from know_thyself.experiment.place import address
         from know_thyself.pipelines import alone
         from know_thyself.pipelines.bench import open_bench
         from know_thyself.progress import own_console
 
         with open_bench(config, inputs, own_console()) as bench:
-            bench.console.print(f"{stage}: {getattr(alone, stage)(bench, *found)}")
+            bench.console.print(f"{stage}: {address(getattr(alone, stage)(bench, *found))}")
 
     return work
 

@@ -129,10 +129,15 @@ def _name(flag: str, value: str, arguments: Sequence[str]) -> str:
     return Path(value).name
 
 
+def _folder(flag: str, value: str, arguments: Sequence[str]) -> str:
+    """The folder that `value` is in; a path would lose one of the slashes of a URL."""
+    return value.rstrip("/").rpartition("/")[0] if "://" in value else str(Path(value).parent)
+
+
 FILL: Mapping[str, Callable[[str, str, Sequence[str]], str]] = {
     "value": lambda flag, value, arguments: value,
     "over_all_gpus": _over_all_gpus,
-    "folder": lambda flag, value, arguments: str(Path(value).parent),
+    "folder": _folder,
     "name": _name,
 }
 """What stands for a {field}, from the flag, its value and the whole command line."""

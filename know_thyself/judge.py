@@ -24,6 +24,7 @@ from know_thyself.digests import digest_file, digest_json
 from know_thyself.errors import JudgeError
 from know_thyself.evaluation.calibration import Calibration
 from know_thyself.evaluation.drift import Reference
+from know_thyself.experiment.place import address, here, pull, push_instead
 from know_thyself.experiment.writing import replace_folder, restore_folder, storing, sync_file, write_whole
 from know_thyself.models import tokenizer_files
 from know_thyself.prompts import PROMPT_VERSION
@@ -113,7 +114,7 @@ def write_judge(folder: Path, card: JudgeCard, trained: Path | None) -> JudgeCar
         if fresh.exists():
             shutil.rmtree(fresh)
         fresh.mkdir(parents=True)
-        for name, file in tokenizer_files(Path(card.base)).items():
+        for name, file in tokenizer_files(here(card.base)).items():
             shutil.copyfile(file, fresh / name)
         if trained is not None:
             part = MODEL if card.tuning == "full" else ADAPTER
@@ -122,6 +123,7 @@ def write_judge(folder: Path, card: JudgeCard, trained: Path | None) -> JudgeCar
         for name in complete.files:
             sync_file(fresh / name)
         write_whole(fresh / CARD, complete.model_dump_json(indent=2) + "\n")
+        push_instead(folder, fresh)
         replace_folder(folder, fresh)
     return complete
 
@@ -145,10 +147,12 @@ def read_judge(folder: Path) -> JudgeCard:
     load, or this version asks with other prompts.
     """
     try:
-        restore_folder(folder)
+        restore_folder(pull(folder))
         card = JudgeCard.model_validate_json((folder / CARD).read_bytes())
     except OSError as error:
-        raise JudgeError(f"{folder} holds no {CARD} to read: give the judge folder of a finished experiment") from error
+        raise JudgeError(
+            f"{address(folder)} holds no {CARD} to read: give the judge folder of a finished experiment"
+        ) from error
     except ValidationError as error:
         raise JudgeError(f"{folder / CARD} is damaged: train the judge again, or restore the file") from error
     differing = sorted(name for name, _ in card.files.items() ^ _digests(folder).items())

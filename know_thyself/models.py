@@ -10,6 +10,7 @@ from know_thyself.artefacts import code_fault, weights_fault
 from know_thyself.config import WORLD
 from know_thyself.digests import digest_files
 from know_thyself.errors import ConfigError, first_line
+from know_thyself.experiment.place import is_stored, locate, pull
 from know_thyself.types import ModelRef
 
 WEIGHTS = "*.safetensors"
@@ -58,7 +59,7 @@ def tokenizer_folder(name: str, revision: str | None) -> Path:
 
 
 def _folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    path = Path(name)
+    path = pull(locate(name)) if is_stored(name) else Path(name)
     if name.startswith("~/"):
         path = path.expanduser()
     if name == WORLD or path.is_dir():

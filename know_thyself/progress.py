@@ -49,6 +49,7 @@ def streams_to(log: Path) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = {stream: os.dup(stream) for stream in STREAMS}
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         for stream in STREAMS:
             os.dup2(file.fileno(), stream)

@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The settings of the service from its flags."""
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__, allow_abbrev=False)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--judge", type=Path, help="folder of the judge, experiments/NAME/judge; that of the last experiment")
+    source.add_argument("--judge", help="folder of the judge, experiments/NAME/judge; that of the last experiment")
     source.add_argument("--registry", type=Path, help="folder of judges by name, whose file `prod` names the one that serves")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any but a loopback one takes --keys")
     parser.add_argument("--port", type=int, default=8700, help="port to listen on")
@@ -46,12 +46,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything that can be wrong, start the judge, and serve until stopped. Raises `KnowThyselfError`."""
+    from know_thyself.experiment.place import is_url, locate
     from serve.auth import check_host
     from serve.startup import Settings, app_of, backed, check_alone, read_plan, started
 
     settings = {name: told for name, told in vars(arguments).items() if name in Settings.model_fields}
-    if arguments.judge is None and arguments.registry is None:
-        settings["judge"] = last_judge(Path(os.environ.get("KT_EXPERIMENTS", "experiments")))
+    if arguments.judge is not None:
+        settings["judge"] = locate(arguments.judge) if is_url(arguments.judge) else Path(arguments.judge)
+    elif arguments.registry is None:
+        settings["judge"] = last_judge(locate(os.environ.get("KT_EXPERIMENTS", "experiments")))
     plan = read_plan(Settings(**settings))
     check_host(arguments.host, plan.keys)
     check_alone(plan.policy)
@@ -83,8 +86,9 @@ def last_judge(root: Path) -> Path:
     """The folder of the judge of the last experiment under `root`. Raises `StoreError` when there is none."""
     from know_thyself.config import LATEST
     from know_thyself.experiment import find_experiment
+    from know_thyself.experiment.place import pull
 
-    folder = find_experiment(root.expanduser().absolute(), LATEST).judge
+    folder = pull(find_experiment(root, LATEST).judge)
     if not folder.is_dir():
         raise StoreError(f"the last experiment, {folder.parent.name}, has no judge yet: run make demo first, or give --judge")
     return folder

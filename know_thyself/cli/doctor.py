@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,8 +13,11 @@ def doctor(
         typer.Option(help="job server of a cluster, such as http://127.0.0.1:8265; this machine alone when not given"),
     ] = None,
     root: Annotated[
-        Path, typer.Option("--experiments-root", envvar="KT_EXPERIMENTS", help="folder of experiments, as the nodes name it")
-    ] = Path("experiments"),
+        str,
+        typer.Option(
+            "--experiments-root", envvar="KT_EXPERIMENTS", metavar="PATH", help="folder of experiments, as the nodes name it"
+        ),
+    ] = "experiments",
     timeout: Annotated[float, typer.Option(min=1.0, help="seconds to wait for the cluster's nodes")] = 120.0,
 ) -> None:
     """Check versions, GPUs, storage, ports, token and spot labels, of this machine or of a cluster; a line each."""

@@ -10,16 +10,25 @@ from rich.console import Console
 
 from know_thyself.errors import ConfigError
 from know_thyself.experiment import Experiment, find_experiment
+from know_thyself.experiment.place import address, locate
 from know_thyself.progress import STDERR, own_console, streams_to
 
 Name = Annotated[str, typer.Argument(help="name of an experiment, or latest")]
-Root = Annotated[Path, typer.Option("--experiments-root", envvar="KT_EXPERIMENTS", help="folder that holds the experiments")]
-DEFAULT_ROOT = Path("experiments")
+Root = Annotated[
+    str,
+    typer.Option(
+        "--experiments-root",
+        envvar="KT_EXPERIMENTS",
+        metavar="PATH",
+        help="folder that holds the experiments, or s3://bucket/prefix or gs://bucket/prefix",
+    ),
+]
+DEFAULT_ROOT = "experiments"
 
 
-def named_experiment(name: str, root: Path) -> Experiment:
+def named_experiment(name: str, root: str) -> Experiment:
     """The experiment `name` under `root`. Raises `StoreError` when there is none."""
-    return find_experiment(root.expanduser().absolute(), name)
+    return find_experiment(locate(root), name)
 
 
 def ask(
@@ -78,8 +87,8 @@ def report(
     if experiment.study.is_file():
         for table in study_tables(json.loads(experiment.study.read_text())):
             console.print(table)
-        console.print(f"study: {experiment.study_page}", highlight=False, soft_wrap=True)
-    console.print(f"report: {experiment.report}", highlight=False, soft_wrap=True)
+        console.print(f"study: {address(experiment.study_page)}", highlight=False, soft_wrap=True)
+    console.print(f"report: {address(experiment.report)}", highlight=False, soft_wrap=True)
     if accuracy is not None or coverage is not None or wrong is not None:
         from know_thyself.pipelines.wishes import Wish, answer_wishes
 
@@ -115,4 +124,4 @@ def export(
     experiment = named_experiment(name, root)
     writers = {"jsonl": export_jsonl}
     for path in writers[layout](experiment, (out or experiment.path / "export").expanduser().absolute()):
-        print(path)
+        print(address(path))

@@ -6,6 +6,7 @@ import re
 
 from know_thyself.errors import KnowThyselfError, StageError, first_line
 from know_thyself.experiment import StageFolder
+from know_thyself.experiment.place import address
 from know_thyself.experiment.writing import FULL_DISK, no_space, system_error
 
 FAULT = re.compile(r"^[\w.]+(Error|Exception|Died)\b.*: ")
@@ -19,7 +20,7 @@ def failure(folder: StageFolder, error: Exception, logs: str) -> KnowThyselfErro
     reason = _reason(error)
     if system_error(reason) in FULL_DISK:
         return no_space(folder.path)
-    return StageError(folder.stage, f"{reason}: see {logs}, and run the same command to go on")
+    return StageError(folder.stage, f"{reason}: see {address(logs)}, and run the same command to go on")
 
 
 def _reason(error: Exception) -> str:

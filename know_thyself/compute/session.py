@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,9 @@ import ray
 from know_thyself.compute.environment import SETTINGS, prepare_environment
 from know_thyself.config import TrainConfig
 from know_thyself.errors import ConfigError, first_line
+from know_thyself.experiment.growing import keep
+from know_thyself.experiment.place import store_of
+from know_thyself.experiment.store import ENVIRONMENT
 from know_thyself.progress import STREAMS, streams_to
 
 LOCAL, SPARE_CPUS = "local", 2
@@ -31,17 +34,18 @@ def ray_session(address: str | None, logs: Path) -> Iterator[None]:
     cluster = address or os.environ.get("RAY_ADDRESS") or LOCAL
     prepare_environment()
     with _chatter_to(logs / "driver.log"), _signals_kept():
-        _connect(cluster)
+        _connect(cluster, SETTINGS if store_of(logs) is None else (*SETTINGS, *ENVIRONMENT))
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def _connect(cluster: str) -> None:
+def _connect(cluster: str, told: Iterable[str]) -> None:
+    """Connect to `cluster`, whose workers are `told` these variables of the environment."""
     is_local = cluster == LOCAL
     # Workers of a local cluster inherit this environment; asked for, it would cost every one of them a start of its own.
-    runtime_env = None if is_local else {"env_vars": {name: os.environ[name] for name in SETTINGS if name in os.environ}}
+    runtime_env = None if is_local else {"env_vars": {name: os.environ[name] for name in told if name in os.environ}}
     try:
         with _signals_kept():
             ray.init(
@@ -72,6 +76,7 @@ def _signals_kept() -> Iterator[None]:
 @contextmanager
 def _chatter_to(log: Path) -> Iterator[None]:
     """Send to `log` what Ray logs in this process, and what anything in it writes to standard output and error."""
+    keep(log)
     handler = logging.FileHandler(log)
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -98,6 +103,7 @@ def _into(handler: logging.Handler) -> Iterator[None]:
 def quiet_worker(log: Path) -> None:
     """Send everything this worker process prints, also from native code, to the end of `log`, from now on."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    keep(log)
     with log.open("a") as file:
         for stream in STREAMS:
             os.dup2(file.fileno(), stream)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -23,11 +22,14 @@ from ray.data.datasource import FilenameProvider
 from know_thyself.compute.failures import failure
 from know_thyself.errors import StageError
 from know_thyself.experiment import StageFolder, storing
-from know_thyself.experiment.stage import count_ids
+from know_thyself.experiment.growing import flush
+from know_thyself.experiment.place import address, filesystem, move, pull, received, remove, sent, tally
+from know_thyself.experiment.stage import TABLE, count_ids
 from know_thyself.progress import Look, Position
 from know_thyself.types import StageDone
 
 CHECKPOINTS, STRAYS, TRIED = "_checkpoint", "_strays", "_tried"
+BLOCKS = "*.parquet"
 RESTARTS, TRIES = 20, 4
 """Times that a dead actor is started again, and that rows are begun at which actors die."""
 MANY_BLOCKS, LARGE_BLOCK = 1024, 4096
@@ -60,23 +62,21 @@ class _Wary:
     """A worker that gives rows up which workers have died of, and tells which. A row is known by the first of its batch."""
 
     def __init__(self, stage: str, tried: str, worker: Callable[..., RowWorker], arguments: Mapping[str, Any]) -> None:
-        self._stage, self._tried = stage, Path(tried)
-        self._worker = worker(**arguments)
+        self._stage, self._tried = stage, Path(received(tried))
+        self._worker = worker(**received(arguments))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """See `RowWorker`. Raises `StageError` when these rows have been begun `TRIES` times and never finished."""
         first = str(batch["id"][0])
         note = self._tried / hashlib.sha256(first.encode()).hexdigest()[:32]
-        with note.open("ab") as file:
-            file.write(b".")
-            times = file.tell()
-        if times > TRIES:
+        if tally(note) > TRIES:
             raise StageError(
                 self._stage,
                 f"{TRIES} workers died at the {len(batch)} rows from {first!r} on: see what they printed in the logs",
             )
         done = self._worker(batch)
-        note.unlink()
+        remove(note)
+        flush()
         return done
 
 
@@ -97,6 +97,7 @@ def progress_of(folder: StageFolder, total: int) -> Look:
     rows: dict[str, int] = {}
 
     def look() -> Position:
+        pull(folder.path / CHECKPOINTS, BLOCKS)
         for block in _committed(folder):
             if block.name not in rows:
                 rows[block.name] = pq.read_metadata(block).num_rows
@@ -107,7 +108,7 @@ def progress_of(folder: StageFolder, total: int) -> Look:
 
 def _committed(folder: StageFolder) -> list[Path]:
     """Ray's checkpoint of each committed block: a table of its ids, named like the parts it vouches for."""
-    return [path for path in (folder.path / CHECKPOINTS).glob("*.parquet") if not path.stem.endswith(".pending")]
+    return [path for path in (folder.path / CHECKPOINTS).glob(BLOCKS) if not path.stem.endswith(".pending")]
 
 
 def _is_complete(folder: StageFolder, num_in: int) -> bool:
@@ -150,7 +151,7 @@ def _doubled(parts: Collection[pa.Array]) -> Counter[str]:
 
 def _move(part: Path, to: Path) -> None:
     to.mkdir(exist_ok=True)
-    part.replace(to / part.name)
+    move(part, to / part.name)
 
 
 def run_table_stage(
@@ -173,29 +174,35 @@ def run_table_stage(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.checkpoint_config = CheckpointConfig(
-        id_column="id", checkpoint_path=str(folder.path / CHECKPOINTS), delete_checkpoint_on_success=False
+        id_column="id",
+        checkpoint_path=address(folder.path / CHECKPOINTS),
+        delete_checkpoint_on_success=False,
+        override_filesystem=filesystem(folder.path),
     )
     try:
+        pull(folder.path, TABLE)
         if not _is_complete(folder, num_in):
             with DataContext.current(context):
                 _run(folder, source, workers, max(block_rows, min(LARGE_BLOCK, num_in // MANY_BLOCKS)), columns)
+            pull(folder.path, TABLE, f"{CHECKPOINTS}/{BLOCKS}")
     except ray.exceptions.RayError as error:
         raise failure(folder, error, "the logs") from error
-    shutil.rmtree(folder.path / TRIED, ignore_errors=True)
+    remove(folder.path / TRIED)
     _set_aside_strays(folder)
     return folder.commit_table(num_in=num_in, num_dropped={}, began=began)
 
 
 def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows: int, columns: list[str] | None) -> None:
     tried = folder.path / TRIED
-    shutil.rmtree(tried, ignore_errors=True)
+    remove(tried)
     tried.mkdir()
-    dataset = ray.data.read_parquet([str(part) for part in source.tables()])
+    arrow = filesystem(folder.path)
+    dataset = ray.data.read_parquet([address(part) for part in source.tables()], filesystem=arrow)
     if columns is not None:
         dataset = dataset.select_columns(columns)
     dataset = dataset.repartition(target_num_rows_per_block=block_rows).map_batches(
         _Wary,
-        fn_constructor_args=(folder.stage, str(tried), workers.worker, dict(workers.arguments)),
+        fn_constructor_args=(folder.stage, *sent((str(tried), workers.worker, dict(workers.arguments)))),
         compute=ActorPoolStrategy(min_size=workers.least, max_size=workers.most, max_tasks_in_flight_per_actor=2),
         batch_size=workers.batch_size,
         batch_format="pyarrow",
@@ -205,7 +212,7 @@ def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows:
         max_restarts=RESTARTS,
         max_task_retries=NO_LIMIT,
     )
-    dataset.write_parquet(str(folder.path), filename_provider=_PartNames())
+    dataset.write_parquet(address(folder.path), filesystem=arrow, filename_provider=_PartNames())
 
 
 def write_part(folder: StageFolder, table: pa.Table) -> Path:

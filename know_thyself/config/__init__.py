@@ -6,7 +6,7 @@ are errors everywhere.
 
 from __future__ import annotations
 
-from know_thyself.config.loading import load_config, preset_path
+from know_thyself.config.loading import SCRATCH_VARIABLE, load_config, preset_path
 from know_thyself.config.sections import (
     NAME_PATTERN,
     ChatConfig,
@@ -26,6 +26,7 @@ __all__ = [
     "HUB_ID",
     "LATEST",
     "NAME_PATTERN",
+    "SCRATCH_VARIABLE",
     "WORLD",
     "ChatConfig",
     "ColumnsConfig",

@@ -18,6 +18,8 @@ from know_thyself.config.tree import ENV_PREFIX, RunConfig
 from know_thyself.errors import ConfigError, said
 
 ROOT_VARIABLE = "KT_EXPERIMENTS"
+SCRATCH_VARIABLE = "KT_SCRATCH"
+"""Where a machine keeps its copies of experiments in an object store; no setting, for it may differ between machines."""
 FAKE_PREFIX = "KT_FAKE_"
 """Orders to the fakes of `know_thyself.testing`, which are no settings."""
 NOT_PLAIN = {
@@ -106,7 +108,7 @@ def _variables(section: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _check_environment() -> None:
-    known = {*_variables(RunConfig, ENV_PREFIX), ROOT_VARIABLE}
+    known = {*_variables(RunConfig, ENV_PREFIX), ROOT_VARIABLE, SCRATCH_VARIABLE}
     for name in os.environ:
         if name.upper().startswith(ENV_PREFIX) and not name.startswith(FAKE_PREFIX) and name.upper() not in known:
             setting = name.upper().removeprefix(ENV_PREFIX).replace("__", ".").lower()

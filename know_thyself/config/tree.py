@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from know_thyself.config.sections import (
@@ -31,6 +31,11 @@ WORLD = "world"
 """As `model` or `dataset`: the embedded world."""
 
 
+def _root(told: Any) -> Any:
+    """A path as such; a URL stays the text that it is, for a path would lose one of its slashes."""
+    return Path(told) if isinstance(told, str) and "://" not in told else told
+
+
 class RunConfig(BaseSettings):
     """Everything that decides an experiment."""
 
@@ -53,8 +58,9 @@ class RunConfig(BaseSettings):
     """A named set of settings to start from: a file of the presets folder, or a path to a TOML file."""
     name: str | None = Field(default=None, pattern=NAME_PATTERN)
     """Name of the experiment; derived from the settings when not given."""
-    experiments_root: Path = Path("experiments")
-    """Folder that holds the experiments; the environment variable KT_EXPERIMENTS names it as well."""
+    experiments_root: Annotated[Path | str, BeforeValidator(_root)] = Path("experiments")
+    """Folder that holds the experiments, or a place for them in an object store, s3://bucket/prefix or gs://bucket/prefix; the
+    environment variable KT_EXPERIMENTS names it as well."""
     model: str = Field(default=WORLD, min_length=1)
     """The language model: a folder, a hub id, or `world` for the embedded one."""
     revision: str | None = None

@@ -18,6 +18,7 @@ from know_thyself.doctor.findings import PORTS, Finding, judge_versions, our_ray
 from know_thyself.doctor.here import read_token
 from know_thyself.doctor.probe import MARK
 from know_thyself.errors import ConfigError, first_line
+from know_thyself.experiment.place import is_url
 
 MARKET, SPOT = "ray.io/market-type", "spot"
 """The label of a node that says whether it may be taken away, and what it then says."""
@@ -64,16 +65,18 @@ class JobServer:
             return status, None
 
 
-def examine_cluster(address: str, root: Path, patience: float) -> Iterator[Finding]:
+def examine_cluster(address: str, root: str, patience: float) -> Iterator[Finding]:
     """Look at the cluster whose job server is at `address`, waiting `patience` seconds for the job on its nodes.
 
     `root` is that of the experiments, as its nodes name it. Raises `ConfigError` for an address or a root that cannot be one.
     """
     server = JobServer(_address(address), read_token())
-    if not root.is_absolute():
+    if is_url(root):
+        raise ConfigError(f"experiments-root={root} is looked at from one machine alone: leave --address out there")
+    if not Path(root).is_absolute():
         raise ConfigError(f"experiments-root={root} is relative, and names no folder of a cluster: give an absolute path")
     try:
-        yield from _examine(server, root, patience)
+        yield from _examine(server, Path(root), patience)
     except OSError as error:
         cause = getattr(error, "reason", error)
         reason = first_line(cause) if isinstance(cause, BaseException) else cause

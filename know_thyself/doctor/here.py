@@ -11,14 +11,15 @@ from pathlib import Path
 
 from know_thyself.doctor.findings import PORTS, Finding, judge_versions, package_names
 from know_thyself.doctor.probe import installed, is_free
-from know_thyself.errors import ConfigError
+from know_thyself.errors import ConfigError, KnowThyselfError
+from know_thyself.experiment.place import is_url, locate
 
 LEAST_FREE = 2 * 2**30
 """Bytes of space below which a run of more than the embedded world is likely to end on a full disk."""
 DEFAULT_TOKEN = Path(".ray") / "auth_token"
 
 
-def examine_machine(root: Path) -> Iterator[Finding]:
+def examine_machine(root: str) -> Iterator[Finding]:
     """Look at this machine alone, with its experiments below `root`."""
     found = installed(package_names())
     yield judge_versions(found)
@@ -41,9 +42,14 @@ def judge_gpus(is_cuda: bool) -> Finding:
     return Finding("GPUs", True, ", ".join(names))
 
 
-def judge_root(root: Path) -> Finding:
-    """Whether experiments can be written below `root`."""
-    path = root.expanduser().absolute()
+def judge_root(root: str) -> Finding:
+    """Whether experiments can be written below `root`; in an object store, whether its bucket is there."""
+    try:
+        path = locate(root)
+    except KnowThyselfError as error:
+        return Finding("storage", False, str(error))
+    if is_url(root):
+        return Finding("storage", True, f"{root}, whose bucket is there")
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     trial = there / f".doctor-{uuid.uuid4().hex}"
     try:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from know_thyself.compute.tables import RowWorker, Workers, run_table_stage
-from know_thyself.engine.protocol import EngineSpec
+from know_thyself.engine.protocol import Engine, EngineSpec, load_engine_factory
 from know_thyself.experiment import StageFolder
-from know_thyself.types import StageDone
+from know_thyself.experiment.place import pull
+from know_thyself.types import ModelRef, StageDone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,14 @@ class Pool:
             num_gpus=1 if self.engine.device == "cuda" else 0,
         )
         return run_table_stage(folder, source, workers, num_in=num_in, block_rows=self.block_rows)
+
+
+def start_engine(backend: str, spec: EngineSpec, *models: ModelRef | None) -> Engine:
+    """An engine of `spec`, on a machine that has its base and all `models` that it will use. Raises `StoreError`."""
+    used = [(model.name, model.adapter) for model in models if model]
+    for folder in dict.fromkeys([spec.base, *(folder for pair in used for folder in pair if folder)]):
+        pull(Path(folder))
+    return load_engine_factory(backend)(spec)
 
 
 def trial_seed(question_id: str, seed: int) -> int:

@@ -10,17 +10,18 @@
       study.json study.html     of a study: both judges, and what was learned and lost between them
       logs/attempt_<n>/         what each launch said
 
+Experiments lie in a folder, or in an object store of which each machine keeps a copy: see `know_thyself.experiment.place`.
+
 A stage's folder is named by what decides its content (its settings and its parents' content), so stale results cannot look
 fresh. A stage counts only if its marker verifies; committed rows are never replaced.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,11 @@ from typing import Any
 from know_thyself.config import LATEST, NAME_PATTERN, EngineConfig, RunConfig
 from know_thyself.digests import SHORT, digest_file, digest_json
 from know_thyself.errors import ConfigError, StoreError
+from know_thyself.experiment.growing import flush
+from know_thyself.experiment.place import address, forget, locate, names_of_folders, pull, push
 from know_thyself.experiment.stage import MARKER, StageFolder, versions
+from know_thyself.experiment.usage import USED
+from know_thyself.experiment.writer import only_writer
 from know_thyself.experiment.writing import storing, write_whole
 from know_thyself.types import StageDone
 
@@ -69,6 +74,9 @@ UNNAMED_SETTINGS = {
     "cost": True,
 }
 """Settings that change no result, and so are no part of an experiment's automatic name."""
+CONFIG = "config.json"
+READ = (CONFIG, "summary.json", "epochs.json", "used.json", "study.json", "report.html", "study.html")
+"""What is read of an experiment beside its stages and its judge."""
 STUDY = "study"
 """The section of settings that decides a study alone, and the word for it in an automatic name."""
 
@@ -161,9 +169,13 @@ def _stem(name: str) -> str:
 
 
 def experiments_root(config: RunConfig) -> Path:
-    """The folder of experiments, absolute. Raises `ConfigError` for a relative one inside a submitted Ray job."""
+    """The folder of experiments, absolute; of those in an object store its copy on this machine: see `place`.
+
+    Raises `ConfigError` for a relative one inside a submitted Ray job, `StoreError` for a bucket that is out of reach.
+    """
+    told = config.experiments_root
     try:
-        root = config.experiments_root.expanduser()
+        root = locate(told) if isinstance(told, str) else told.expanduser()
     except RuntimeError as error:
         raise ConfigError(f"experiments-root={config.experiments_root} is no user's folder: give an absolute path") from error
     if not root.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
@@ -175,35 +187,26 @@ def experiments_root(config: RunConfig) -> Path:
 
 
 @contextmanager
-def write_experiment(config: RunConfig) -> Iterator[Experiment]:
+def write_experiment(config: RunConfig, tell: Callable[[str], object] = print) -> Iterator[Experiment]:
     """Open the experiment of `config` for writing: lock it, number the attempt, record the settings.
 
-    Raises `StoreError` when another process writes it or the folder cannot be written.
+    `tell` is told what has to be waited for. Raises `StoreError` when another process writes it or it cannot be written.
     """
     path = experiments_root(config) / experiment_name(config)
-    with storing(path):
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("a+")
-    with lock:
-        _lock(lock.fileno(), path)
-        experiment = Experiment(path, 1 + _last_attempt(path / "logs"))
+    with only_writer(path, tell):
+        forget(path)
+        experiment = Experiment(path, 1 + _last_attempt(pull(path / "logs", f"*/{CONFIG}")))
         with storing(experiment.logs):
             experiment.logs.mkdir(parents=True)
         settings = json.dumps(config.model_dump(mode="json"), indent=2)
-        write_whole(experiment.logs / "config.json", settings)
-        write_whole(path / "config.json", settings)
+        write_whole(experiment.logs / CONFIG, settings)
+        write_whole(path / CONFIG, settings)
         write_whole(path.parent / LATEST, path.name + "\n")
-        yield experiment
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Take the writer lock; the system releases it when the process ends, however it ends."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StoreError(f"{path} is being written by another process: wait for it or stop it") from error
-    except OSError as error:
-        raise StoreError(f"{path} cannot be locked ({error.strerror}): choose another --experiments-root") from error
+        try:
+            yield experiment
+        finally:
+            flush()
+            push(path, "logs/*/*", f"stages/*/{USED}/*")
 
 
 def _last_attempt(logs: Path) -> int:
@@ -215,12 +218,12 @@ def find_experiment(root: Path, name: str) -> Experiment:
     """The experiment `name` under `root` for reading; `latest` is the last one started. Raises `StoreError`."""
     chosen = name
     if name == LATEST:
-        latest = root / LATEST
+        latest = pull(root, LATEST) / LATEST
         if not latest.is_file():
-            raise StoreError(f"there is no experiment in {root} yet: run make demo first, or python -m jobs.judgment")
+            raise StoreError(f"there is no experiment in {address(root)} yet: run make demo first, or python -m jobs.judgment")
         chosen = latest.read_text().strip()
     path = root / chosen
-    if not re.fullmatch(NAME_PATTERN, chosen) or not (path / "config.json").is_file():
-        names = sorted(p.parent.name for p in root.glob("*/config.json"))
-        raise StoreError(f"there is no experiment {chosen!r} in {root}: choose one of {', '.join(names) or '(none yet)'}")
+    if not re.fullmatch(NAME_PATTERN, chosen) or not (pull(path, *READ) / CONFIG).is_file():
+        names = ", ".join(other for other in names_of_folders(root) if (pull(root / other, CONFIG) / CONFIG).is_file())
+        raise StoreError(f"there is no experiment {chosen!r} in {address(root)}: choose one of {names or '(none yet)'}")
     return Experiment(path)

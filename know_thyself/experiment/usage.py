@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
+from know_thyself.experiment.growing import keep
+from know_thyself.experiment.place import pull
 from know_thyself.experiment.writing import storing
 from know_thyself.types import Record
 
@@ -51,6 +53,7 @@ class Meter:
 
     def __init__(self, stage: Path) -> None:
         self._file, self._last = stage / USED / f"{uuid4().hex}.jsonl", time.monotonic()
+        keep(self._file)
 
     def tell(
         self, act: Act, *, questions: int = 0, answers: int = 0, characters: int = 0, read: int = 0, written: int = 0
@@ -78,7 +81,8 @@ def used_by(experiment: Path) -> dict[Act, Use]:
     Work that was lost and done again is in it, and so is a device's waiting; not its time after its last batch or step.
     """
     told: dict[Act, list[Use]] = {act: [] for act in ACTS}
-    for file in sorted(experiment.glob(f"stages/*/{USED}/*.jsonl")):
+    files = f"*/{USED}/*.jsonl"
+    for file in sorted(pull(experiment / "stages", files, exact=False).glob(files)):
         whole = file.read_text().rpartition("\n")[0]  # a process may have died within its last line
         for line in whole.splitlines():
             row = json.loads(line)

@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from know_thyself.errors import StoreError
+from know_thyself.experiment.place import put
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SYSTEM_ERROR = re.compile(r"\b(?:errno|os error) (\d+)\b", re.IGNORECASE)
@@ -22,7 +23,7 @@ SYSTEM_ERROR = re.compile(r"\b(?:errno|os error) (\d+)\b", re.IGNORECASE)
 def write_whole(path: Path, text: str, errors: str = "strict") -> None:
     """Write `text` to `path` so that after a crash the file is the old or the new one; `errors` as in `str.encode`.
 
-    Raises `StoreError` on a full disk.
+    In the copy of an object store, the file is put into the store first. Raises `StoreError` on a full disk.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storing(path):
@@ -32,6 +33,7 @@ def write_whole(path: Path, text: str, errors: str = "strict") -> None:
                 file.write(text.encode(errors=errors))
                 file.flush()
                 os.fsync(file.fileno())
+            put(path, partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from know_thyself.digests import digest_file
+from know_thyself.experiment.place import move, pull, push, remove
 from know_thyself.experiment.writing import sync_file, write_whole
 
 COMPLETE, QUARANTINE, PREFIX = "_COMPLETE.json", "_quarantine", "step-"
@@ -36,6 +37,7 @@ def seal(folder: Path) -> None:
     for file in files:
         sync_file(file)
     parts = {str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": digest_file(file)} for file in files}
+    push(folder)
     write_whole(folder / COMPLETE, json.dumps(parts, indent=2, sort_keys=True))
     for old in _sealed(folder.parent)[KEPT:]:
         _remove(old)
@@ -43,7 +45,7 @@ def seal(folder: Path) -> None:
 
 def newest(root: Path) -> Path | None:
     """The newest checkpoint under `root` that verifies; None when none does. Others that do not verify are set aside."""
-    folders = _steps(root)
+    folders = _steps(pull(root, f"{PREFIX}*/*"))
     for folder in folders:
         if not verifies(folder):
             _set_aside(folder)
@@ -69,7 +71,7 @@ def verifies(folder: Path) -> bool:
 
 def remove_sealed(root: Path) -> None:
     """Remove all checkpoints that were completed: what they were for is done. What was set aside stays."""
-    for folder in _sealed(root):
+    for folder in _sealed(pull(root, f"{PREFIX}*/{COMPLETE}")):
         _remove(folder)
 
 
@@ -89,13 +91,14 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     folder.rename(gone)
     shutil.rmtree(gone)
+    remove(folder)
 
 
 def _set_aside(folder: Path) -> None:
     quarantine = folder.parent / QUARANTINE
     quarantine.mkdir(exist_ok=True)
     number = 1 + sum(1 for _ in quarantine.glob(f"{folder.name}.*"))
-    folder.rename(quarantine / f"{folder.name}.{number}")
+    move(folder, quarantine / f"{folder.name}.{number}")
     logger.warning(
         "checkpoint %s is incomplete or damaged: moved to %s, not used", folder, quarantine / f"{folder.name}.{number}"
     )

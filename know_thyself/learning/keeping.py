@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from know_thyself.experiment.growing import flush
 from know_thyself.learning.checkpoints import checkpoint_folder, seal
 from know_thyself.learning.lesson import CHECKPOINTS, Lesson
 from know_thyself.learning.state import write_state
@@ -70,4 +71,5 @@ class Keeper:
             folder = checkpoint_folder(folder, step)
         write_state(self._engine, folder, steps)
         if self._is_first:
+            flush()
             seal(folder)

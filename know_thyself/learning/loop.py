@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from know_thyself.engine.chat import ChatTokenizer
+from know_thyself.experiment.growing import flush, keep
+from know_thyself.experiment.place import pull, push
 from know_thyself.experiment.usage import Meter
 from know_thyself.experiment.writing import storing, write_whole
 from know_thyself.learning.checkpoints import newest, step_of
 from know_thyself.learning.examples import Examples
 from know_thyself.learning.keeping import Keeper, Notice, no_notice
-from know_thyself.learning.lesson import CHECKPOINTS, EXAMPLES, PROGRESS, STATE, Lesson
+from know_thyself.learning.lesson import ADAPTER, CHECKPOINTS, EXAMPLES, MODEL, PROGRESS, STATE, Lesson
 from know_thyself.learning.objectives import example_of, objective_of
 from know_thyself.learning.partition import deepspeed_session, start_engine
 from know_thyself.learning.schedule import FILL, order, rate, share_of
@@ -40,6 +42,7 @@ def learn(lesson: Lesson, notice: Notice = no_notice) -> None:
 def learn_on(lessons: Sequence[Lesson], notice: Notice = no_notice) -> None:
     """Run epochs one after the other without a pause, the first as `learn` does; the last one's folder gets the result."""
     first, last = lessons[0], lessons[-1]
+    pull(Path(first.base))
     meter = Meter(Path(first.folder))
     chat = ChatTokenizer(first.base, first.trust_remote_code, first.prefill)
     with deepspeed_session(first) as settings:
@@ -55,11 +58,13 @@ def learn_on(lessons: Sequence[Lesson], notice: Notice = no_notice) -> None:
         if torch.distributed.get_rank() == 0:
             with storing(Path(last.folder)):
                 tuning.save(weights, Path(last.folder))
+            push(Path(last.folder), *(f"{part}/*" for part in (STATE, ADAPTER, MODEL)))
+        flush()
         torch.distributed.barrier()
 
 
 def _read_examples(lesson: Lesson, chat: ChatTokenizer) -> Examples:
-    rows = pq.read_table(Path(lesson.folder) / EXAMPLES).to_pylist()
+    rows = pq.read_table(pull(Path(lesson.folder), EXAMPLES) / EXAMPLES).to_pylist()
     return Examples([example_of(lesson, chat, row) for row in rows])
 
 
@@ -111,19 +116,21 @@ def _own_share(engine: Any, indices: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _resume(engine: Any, lesson: Lesson) -> tuple[int, int]:
     """Put back where the lesson goes on from: steps of this epoch behind it, and steps of all epochs."""
-    found: list[Path | None] = [None]
+    found: list[str | None] = [None]
+    checkpoints = Path(lesson.folder) / CHECKPOINTS
     if torch.distributed.get_rank() == 0:
-        found = [newest(Path(lesson.folder) / CHECKPOINTS)]
+        checkpoint = newest(checkpoints)
+        found = [checkpoint.name if checkpoint else None]
     torch.distributed.broadcast_object_list(found)
-    checkpoint = found[0]
-    if checkpoint is None:
+    if found[0] is None:
         step, state = 0, Path(lesson.parent) / STATE if lesson.parent else None
     else:
-        step, state = step_of(checkpoint), checkpoint
-    steps = read_state(engine, state)
+        state = checkpoints / found[0]
+        step = step_of(state)
+    steps = read_state(engine, state and pull(state))
     if torch.distributed.get_rank() == 0:
         logger.info("%d workers: epoch %d begins after step %d", torch.distributed.get_world_size(), lesson.epoch, step)
-        _cut_log(Path(lesson.folder) / PROGRESS, step)
+        _cut_log(pull(Path(lesson.folder), PROGRESS) / PROGRESS, step)
     return step, steps
 
 
@@ -137,3 +144,4 @@ def _cut_log(log: Path, step: int) -> None:
     """Keep of `log` the lines of the first `step` steps: those after will be taken again."""
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     write_whole(log, "".join(lines[:step]))
+    keep(log)

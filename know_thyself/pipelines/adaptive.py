@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from know_thyself.config import RunConfig
+from know_thyself.experiment.place import address
 from know_thyself.pipelines.bench import Bench, open_bench
 from know_thyself.pipelines.evidence import Chosen, gather
 from know_thyself.pipelines.inputs import Inputs
@@ -33,7 +34,7 @@ def _run(bench: Bench) -> Path:
     write_best(bench, best_of(epochs), found)
     if bench.config.push_to_hub:
         bench.console.print(f"pushed to {push_judge(bench, bench.config.push_to_hub)}")
-    bench.console.print(f"report: {bench.experiment.report}")
+    bench.console.print(f"report: {address(bench.experiment.report)}")
     return bench.experiment.path
 
 

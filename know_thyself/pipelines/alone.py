@@ -13,6 +13,7 @@ from typing import Any
 from know_thyself.errors import ConfigError
 from know_thyself.evaluation.findings import refitted_facts
 from know_thyself.experiment import write_whole
+from know_thyself.experiment.place import address
 from know_thyself.judge import ADAPTER, MODEL
 from know_thyself.models import resolve_model
 from know_thyself.pipelines import rounds
@@ -65,7 +66,9 @@ def merge(bench: Bench, found: FoundJudge) -> Path:
     """The judge with its adapter merged into the base: a plain model folder. Raises `ConfigError` when it has no adapter."""
     adapter = found.folder / ADAPTER
     if not adapter.is_dir():
-        raise ConfigError(f"judge {found.folder} has no adapter to merge: give one that was trained with --tuning lora")
+        raise ConfigError(
+            f"judge {address(found.folder)} has no adapter to merge: give one that was trained with --tuning lora"
+        )
     return Path(bench.merged(adapter).name)
 
 
@@ -107,9 +110,9 @@ def _identity(bench: Bench, found: FoundJudge) -> dict[str, Any]:
     """Which judge judged which model."""
     card = found.card
     return {
-        "judge": str(found.folder),
+        "judge": address(found.folder),
         "epoch": card.epoch,
         "event": card.event,
-        "model": bench.base.name,
+        "model": address(bench.base.name),
         "stale": found.stale,
     }

@@ -27,6 +27,7 @@ from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.errors import StageError
 from know_thyself.evaluation.evidence import Examined, collect, left_out
 from know_thyself.experiment import MARKER, Experiment, StageFolder, storing, write_experiment
+from know_thyself.experiment.place import address, push, read_text
 from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
 from know_thyself.pipelines.guards import check_may_run, check_phase
@@ -310,6 +311,7 @@ class Bench:
         folder.path.mkdir(parents=True, exist_ok=True)
         with storing(folder.path / training.EXAMPLES):
             pq.write_table(pa.Table.from_pylist(list(rows)), folder.path / training.EXAMPLES)
+        push(folder.path, training.EXAMPLES)
         with watch(self.console, title, "steps", lambda: _training_position(folder)):
             done = training.train(folder, dataclasses.replace(lesson, folder=str(folder.path)))
         return Result(folder, done)
@@ -345,8 +347,7 @@ def _adapter_digest(adapter: Path) -> str:
 
 def _training_position(folder: StageFolder) -> Position:
     """The last line of the training log."""
-    log = folder.path / training.PROGRESS
-    whole = log.read_text().rpartition("\n")[0] if log.exists() else ""
+    whole = read_text(folder.path / training.PROGRESS).rpartition("\n")[0]
     if not whole:
         return Position(0, 0)
     last = json.loads(whole.splitlines()[-1])
@@ -368,8 +369,8 @@ def open_bench(config: RunConfig, inputs: Inputs, console: Console) -> Iterator[
 
     After work that ends well, used.json says what all of it used.
     """
-    with write_experiment(config) as experiment:
-        console.print(f"experiment {experiment.path}")
+    with write_experiment(config, console.print) as experiment:
+        console.print(f"experiment {address(experiment.path)}")
         with ray_session(config.address, experiment.logs):
             device = cluster_device(config.engine.device)
             check_cpus(config.engine.actors_min)

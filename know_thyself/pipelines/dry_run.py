@@ -12,6 +12,7 @@ from know_thyself.cost import Work, cost_of, throughput_of
 from know_thyself.data.sources import find_source
 from know_thyself.errors import HubError
 from know_thyself.experiment import MARKER, experiment_name, experiments_root
+from know_thyself.experiment.place import address, pull
 from know_thyself.pipelines.inputs import load_questions
 from know_thyself.types import Question, Split
 
@@ -30,10 +31,11 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     except HubError as error:
         told = {"not_read": str(error), **_by_card(config)}
     path = experiments_root(config) / experiment_name(config)
+    markers = pull(path / "stages", f"*/{MARKER}").glob(f"*/{MARKER}")
     return {
         "config": config.model_dump(mode="json"),
-        "experiment": str(path),
-        "stages_done": sorted(marker.parent.name for marker in path.glob(f"stages/*/{MARKER}")),
+        "experiment": address(path),
+        "stages_done": sorted(marker.parent.name for marker in markers),
         **told,
     }
 

@@ -22,6 +22,7 @@ from know_thyself import labeling, prompts
 from know_thyself.errors import StoreError
 from know_thyself.experiment import Experiment, StageFolder, write_whole
 from know_thyself.experiment.epochs import EpochIndex, EpochStages, committed_stage, read_index
+from know_thyself.experiment.place import pull
 from know_thyself.labeling import AbilityRule
 from know_thyself.types import LabelMode, Question, Split
 
@@ -124,7 +125,8 @@ def _plans(index: EpochIndex) -> list[dict[str, RowMaker]]:
 
 def _refuse_others(out: Path, names: Set[str]) -> None:
     """Raise `StoreError` where `out` holds exported files that are not among `names`: they would pass for ours."""
-    others = sorted(path.name for path in out.glob("*.jsonl") if EXPORTED.fullmatch(path.name) and path.name not in names)
+    there = [path.name for path in pull(out, "*.jsonl").glob("*.jsonl")]
+    others = sorted(name for name in there if EXPORTED.fullmatch(name) and name not in names)
     if others:
         raise StoreError(f"{out} holds {', '.join(others)} of another export: move them away, or give another --out")
 

@@ -18,6 +18,7 @@ from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.experiment import versions, write_experiment, write_whole
+from know_thyself.experiment.place import address, pull
 from know_thyself.labeling import AbilityRule
 from know_thyself.pipelines.inputs import rule_of
 from know_thyself.pipelines.table import evaluation_table
@@ -90,9 +91,11 @@ def _write(
     config: RunConfig, content: Mapping[str, object], measured: Scores, dropped: Mapping[str, int], console: Console
 ) -> Path:
     """Write numbers and report into the experiment, and show the table."""
-    with write_experiment(config) as experiment:
-        if experiment.epochs.exists():
-            raise StoreError(f"{experiment.path} is an experiment of ours, whose report would be lost: give another --name")
+    with write_experiment(config, console.print) as experiment:
+        if (pull(experiment.path, experiment.epochs.name) / experiment.epochs.name).exists():
+            raise StoreError(
+                f"{address(experiment.path)} is an experiment of ours, whose report would be lost: give another --name"
+            )
         path = experiment.path / EVALUATION
         write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
         report = Report(
@@ -108,5 +111,5 @@ def _write(
         write_report(experiment.report, report)
         facts = content["epochs"][0]["validation"]  # type: ignore[index]  # made above
         console.print(evaluation_table({str(Split.VALIDATION): facts}))
-        console.print(f"report: {experiment.report}")
+        console.print(f"report: {address(experiment.report)}")
     return path

@@ -8,6 +8,7 @@ from pathlib import Path
 from know_thyself.config import RunConfig
 from know_thyself.errors import ConfigError
 from know_thyself.experiment import Experiment, experiment_name, experiments_root
+from know_thyself.experiment.place import locate
 from know_thyself.judge import JudgeCard, check_base, check_encoding, read_judge
 from know_thyself.pipelines.inputs import Inputs, rule_of
 
@@ -28,7 +29,7 @@ def find_judge(config: RunConfig, inputs: Inputs) -> FoundJudge:
     to be asked in another way, or on another label rule.
     """
     own = Experiment(experiments_root(config) / experiment_name(config)).judge
-    folder = Path(config.judge).expanduser().absolute() if config.judge else own
+    folder = locate(config.judge) if config.judge else own
     card = read_judge(folder)
     if not config.allow_stale:
         check_base(card, inputs.base)

@@ -15,6 +15,7 @@ from know_thyself.evaluation.reliability import reliability_of
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.experiment import versions, write_whole
 from know_thyself.experiment.epochs import EpochStages, write_index
+from know_thyself.experiment.place import address
 from know_thyself.judge import JudgeCard, write_judge
 from know_thyself.pipelines.bench import Bench, Result
 from know_thyself.pipelines.inputs import rule_of
@@ -98,7 +99,7 @@ def write_best(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> Non
         experiment=bench.experiment.name,
         epoch=best.epoch,
         tuning=config.tuning,
-        base=base.name,
+        base=address(base.name),
         base_digest=base.digest,
         prompt_version=prompts.PROMPT_VERSION,
         prompt_style=config.prompt_style,
@@ -118,4 +119,4 @@ def write_best(bench: Bench, best: EpochResult, found: Mapping[str, Any]) -> Non
     )
     write_judge(bench.experiment.judge, card, best.trained.folder.path if best.trained else None)
     write_card(bench, {**summary(config, [best]), **found})
-    bench.console.print(f"judge of epoch {best.epoch}: {bench.experiment.judge}")
+    bench.console.print(f"judge of epoch {best.epoch}: {address(bench.experiment.judge)}")

@@ -25,6 +25,7 @@ from know_thyself.evaluation.ledger import changes, ledger_examples
 from know_thyself.evaluation.report.study import StudyReport, write_study
 from know_thyself.evaluation.study import V1_AFTER, V1_BEFORE, V2_AFTER, judge_facts, ledger_by_pool, paired_facts
 from know_thyself.experiment import write_whole
+from know_thyself.experiment.place import address
 from know_thyself.pipelines.bench import Bench, Result, open_bench
 from know_thyself.pipelines.results import header, show_epochs, write_best, write_results
 from know_thyself.pipelines.rounds import EpochResult, best_of, judge_epochs
@@ -100,7 +101,7 @@ def _second_phase(bench: Bench, study: StudyInputs, epochs: Sequence[EpochResult
     teaching = _on(bench, bench.base, 2)
     _announce(teaching, "knowledge")
     taught = teach(teaching, plan_lessons(teaching, study.pools, epochs[0].collected), study.knowledge)
-    bench.console.print(f"taught model, of round {taught.best.number}: {taught.model.name}")
+    bench.console.print(f"taught model, of round {taught.best.number}: {address(taught.model.name)}")
     return taught
 
 
@@ -179,7 +180,7 @@ def _write(
     write_study(after.experiment.study_page, report)
     for table in study_tables(content):
         after.console.print(table)
-    after.console.print(f"study: {after.experiment.study_page}")
+    after.console.print(f"study: {address(after.experiment.study_page)}")
 
 
 def _phases(before: Bench, after: Bench, taught: Knowledge, judged: Mapping[str, Judged]) -> list[dict[str, Any]]:
@@ -188,7 +189,7 @@ def _phases(before: Bench, after: Bench, taught: Knowledge, judged: Mapping[str,
     def inside(path: str | Path) -> str:
         whole = Path(path)
         root = after.experiment.path
-        return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
+        return str(whole.relative_to(root)) if whole.is_relative_to(root) else address(whole)
 
     return [
         {

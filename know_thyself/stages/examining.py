@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from know_thyself import prompts
 from know_thyself.compute.session import quiet_worker
-from know_thyself.engine.pool import Pool, trial_seed
-from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, load_engine_factory, verdict_shares
+from know_thyself.engine.pool import Pool, start_engine, trial_seed
+from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, verdict_shares
 from know_thyself.experiment import StageFolder
 from know_thyself.experiment.usage import Meter
 from know_thyself.types import LabelMode, ModelRef, PromptStyle, Question, StageDone, Trial
@@ -64,7 +64,7 @@ class Examiner:
     def __init__(self, task: Task, engine: EngineSpec, folder: str, logs: str) -> None:
         quiet_worker(Path(logs) / f"engine-{os.getpid()}.log")
         self._task, self._meter = task, Meter(Path(folder))
-        self._engine = load_engine_factory(task.backend)(engine)
+        self._engine = start_engine(task.backend, engine, task.answerer, task.judge)
         self._meter.tell("start")
 
     def __call__(self, batch: pa.Table) -> pa.Table:

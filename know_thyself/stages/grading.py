@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from know_thyself.compute.tables import Workers, run_table_stage, write_part
 from know_thyself.experiment import StageFolder
+from know_thyself.experiment.place import pull
 from know_thyself.grading import grade, load_grader
 from know_thyself.types import StageDone, Trial
 
@@ -48,7 +49,8 @@ class TrialGrader:
     """The worker: holds the accepted answers of all questions, grades batch by batch."""
 
     def __init__(self, questions: Sequence[str], grader: str) -> None:
-        self._answers = Answers([Path(part) for part in questions])
+        parts = [Path(part) for part in questions]
+        self._answers = Answers([pull(part.parent, part.name) / part.name for part in parts])
         self._grader, self._name = load_grader(grader)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

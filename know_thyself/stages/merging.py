@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import ray
@@ -11,6 +12,7 @@ import ray
 from know_thyself.compute.failures import failure
 from know_thyself.compute.session import quiet_worker
 from know_thyself.experiment import StageFolder
+from know_thyself.experiment.place import pull, push, received, remove, sent
 from know_thyself.experiment.writing import minding_space
 from know_thyself.models import tokenizer_files
 from know_thyself.types import StageDone
@@ -40,15 +42,19 @@ def merge(folder: StageFolder, base: Path, adapter: Path, logs: Path, trust_remo
     out = folder.path / MODEL
     if out.exists():
         shutil.rmtree(out)
+    remove(out)
 
     @ray.remote(num_cpus=1, max_calls=1)
-    def work() -> None:
+    def work(paths: Sequence[str]) -> None:
+        base, adapter, out, logs = map(Path, received(paths))
         quiet_worker(logs / "merge.log")
         with minding_space(out):
-            merge_adapter(base, adapter, out, trust_remote_code)
+            merge_adapter(pull(base), pull(adapter), out, trust_remote_code)
+        push(out)
 
     try:
-        ray.get(work.remote())
+        ray.get(work.remote(sent([str(path) for path in (base, adapter, out, logs)])))
     except ray.exceptions.RayError as error:
         raise failure(folder, error, str(logs)) from error
-    return folder.commit_files(sorted(path for path in out.iterdir() if path.is_file()), num_in=1, began=began)
+    files = sorted(path for path in pull(out).iterdir() if path.is_file())
+    return folder.commit_files(files, num_in=1, began=began)

@@ -27,6 +27,7 @@ from know_thyself.compute.tables import Workers, run_table_stage
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.protocol import Chat
 from know_thyself.experiment import StageFolder
+from know_thyself.experiment.place import pull
 from know_thyself.experiment.usage import Meter
 from know_thyself.types import LabelMode, PromptStyle, Question, StageDone
 
@@ -89,6 +90,7 @@ class Prober:
         self._probe, self._meter = probe, Meter(Path(folder))
         if probe.device == "cpu":
             torch.set_num_threads(cores)
+        pull(Path(probe.base))
         self._chat = ChatTokenizer(probe.base, probe.trust_remote_code, probe.prefill)
         dtype = torch.float32 if probe.device == "cpu" else torch.bfloat16
         model: Any = AutoModelForCausalLM.from_pretrained(probe.base, dtype=dtype, trust_remote_code=probe.trust_remote_code)

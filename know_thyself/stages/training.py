@@ -23,9 +23,10 @@ from know_thyself.compute.notice import RESIZE_EVERY, Outlook
 from know_thyself.compute.session import check_workers, device_kind, interruptible, quiet_worker
 from know_thyself.errors import KnowThyselfError, StageError, first_line
 from know_thyself.experiment import StageFolder
+from know_thyself.experiment.place import address, pull, received, sent
 from know_thyself.learning.checkpoints import remove_sealed
 from know_thyself.learning.lesson import ADAPTER, CHECKPOINTS, EXAMPLES, MODEL, PROGRESS, STATE, Lesson
-from know_thyself.learning.tuning import result_files
+from know_thyself.learning.tuning import RESULTS, result_files
 from know_thyself.types import StageDone
 
 __all__ = ["ADAPTER", "EXAMPLES", "MODEL", "PROGRESS", "STAGES", "Lesson", "train"]
@@ -48,7 +49,8 @@ def train(folder: StageFolder, lesson: Lesson) -> StageDone:
         with interruptible():
             _trainer(folder, lesson).fit()
     except ray.train.TrainingFailedError as error:
-        raise _failed(error, folder.stage, lesson.logs) from error
+        raise _failed(error, folder.stage, address(lesson.logs)) from error
+    pull(folder.path, PROGRESS, f"{STATE}/*", f"{RESULTS[lesson.tuning]}/*")
     files = [*result_files(lesson), *sorted((folder.path / STATE).iterdir())]
     done = folder.commit_files(files, num_in=num_examples, began=began)
     remove_sealed(folder.path / CHECKPOINTS)
@@ -67,7 +69,7 @@ def _trainer(folder: StageFolder, lesson: Lesson) -> TorchTrainer:
     on_gpu, config = lesson.device == "cuda", lesson.config
     return TorchTrainer(
         _work,
-        train_loop_config={"lesson": lesson},
+        train_loop_config={"lesson": sent(lesson)},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(config.workers_min, config.workers_max) if config.is_elastic else config.workers_max,
@@ -90,7 +92,7 @@ def _work(arguments: dict[str, Any]) -> None:
     """What one worker does; the driver and Ray Train's controller need not import what learns, and start sooner."""
     from know_thyself.learning.loop import learn
 
-    lesson: Lesson = arguments["lesson"]
+    lesson: Lesson = received(arguments["lesson"])
     rank = ray.train.get_context().get_world_rank()
     quiet_worker(Path(lesson.logs) / f"{STAGES[lesson.teaches]}-epoch{lesson.epoch}-rank{rank}.log")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)

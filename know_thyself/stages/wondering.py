@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from know_thyself import prompts
 from know_thyself.compute.session import quiet_worker
-from know_thyself.engine.pool import Pool, trial_seed
-from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply, load_engine_factory
+from know_thyself.engine.pool import Pool, start_engine, trial_seed
+from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
 from know_thyself.experiment import StageFolder
 from know_thyself.experiment.usage import Meter
 from know_thyself.types import ModelRef, Question, StageDone
@@ -52,7 +52,7 @@ class Wonderer:
     def __init__(self, task: Wonder, engine: EngineSpec, folder: str, logs: str) -> None:
         quiet_worker(Path(logs) / f"engine-{os.getpid()}.log")
         self._task, self._meter = task, Meter(Path(folder))
-        self._engine = load_engine_factory(task.backend)(engine)
+        self._engine = start_engine(task.backend, engine, task.model)
         self._engine.use(task.model)
         self._meter.tell("start")
 

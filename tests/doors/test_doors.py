@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def job(*flags: str, root: Path, name: str = "judgment") -> subprocess.CompletedProcess[str]:
+def job(*flags: str, root: Path | str, name: str = "judgment") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"jobs.{name}", "--experiments-root", str(root), *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
@@ -54,6 +54,26 @@ def test_a_relative_root_inside_a_submitted_job_is_one_line(monkeypatch: pytest.
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: experiments-root=runs is relative, but a submitted job runs in a temporary copy")
     assert len(finished.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("root", "told"),
+    [
+        ("ftp://host/experiments", "ftp://host/experiments is no place that we can use: give a folder, or s3://bucket/prefix"),
+        ("s3://bucket/experiments", "s3://bucket/experiments cannot be used at http://127.0.0.1:1 ("),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_line_and_leaves_nothing(
+    root: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true", "KT_SCRATCH": str(tmp_path)}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    finished = job("--preset", "world", root=root)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"error: {told}")
+    assert len(finished.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from know_thyself.config import RunConfig, load_config
 from know_thyself.errors import JudgeError
+from know_thyself.experiment import experiments_root
 from know_thyself.pipelines import adaptive, alone
 from know_thyself.pipelines.bench import open_bench
 from know_thyself.pipelines.inputs import check_inputs
@@ -83,7 +84,7 @@ def test_a_judge_of_another_base_judges_only_when_told_to_and_is_marked(
 ) -> None:
     own = config_of(flags)
     build_world(SMALL_WORLD.model_copy(update={"seed": 8}), tmp_path / "other")
-    judge = own.experiments_root / "run" / "judge"
+    judge = experiments_root(own) / "run" / "judge"
     foreign = ("--model", str(tmp_path / "other" / "model"), "--name", "foreign", "--judge", str(judge))
     config = config_of(flags, *foreign)
     inputs = check_inputs(config)

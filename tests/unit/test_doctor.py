@@ -246,6 +246,12 @@ def test_a_relative_root_is_bad_input_for_a_cluster(fake: Fake, doctor: Any) -> 
     assert "experiments-root=experiments is relative" in said.error
 
 
+def test_a_root_in_a_store_is_looked_at_from_one_machine_alone(fake: Fake, doctor: Any) -> None:
+    said = doctor("--address", "http://127.0.0.1:1", "--experiments-root", "s3://bucket/experiments")
+    assert said.code == 2
+    assert "experiments-root=s3://bucket/experiments is looked at from one machine alone" in said.error
+
+
 def test_no_token_at_all_is_bad_input(doctor: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
@@ -307,6 +313,14 @@ def test_a_root_that_is_a_file_fails(doctor: Any, sound: Path) -> None:
     said = doctor("--experiments-root", str(sound / "experiments"))
     assert said.code == 1
     assert "choose another --experiments-root" in said.line("storage")
+
+
+def test_a_root_that_no_store_answers_for_fails(doctor: Any, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    said = doctor("--experiments-root", "s3://bucket/experiments")
+    assert said.code == 1
+    assert said.line("storage").startswith("FAIL storage: s3://bucket/experiments cannot be used at http://127.0.0.1:1")
 
 
 def test_one_build_of_the_engine_is_asked_for() -> None:
