@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from know_thyself.digests import digest_file
-from know_thyself.experiment.place import move, pull, push, remove
+from know_thyself.experiment.place import move, names_of_folders, pull, push, remove
 from know_thyself.experiment.writing import sync_file, write_whole
 
 COMPLETE, QUARANTINE, PREFIX = "_COMPLETE.json", "_quarantine", "step-"
@@ -97,7 +97,7 @@ def _remove(folder: Path) -> None:
 def _set_aside(folder: Path) -> None:
     quarantine = folder.parent / QUARANTINE
     quarantine.mkdir(exist_ok=True)
-    number = 1 + sum(1 for _ in quarantine.glob(f"{folder.name}.*"))
+    number = 1 + sum(name.startswith(f"{folder.name}.") for name in names_of_folders(quarantine))
     move(folder, quarantine / f"{folder.name}.{number}")
     logger.warning(
         "checkpoint %s is incomplete or damaged: moved to %s, not used", folder, quarantine / f"{folder.name}.{number}"

@@ -39,6 +39,7 @@ from know_thyself.experiment.place import (
 )
 from know_thyself.experiment.store import Store
 from know_thyself.experiment.writing import write_whole
+from know_thyself.learning.checkpoints import newest
 from tests.object_store import Bucket, bucket
 
 MARKER = "_DONE.json"
@@ -193,6 +194,15 @@ def test_a_judge_in_place_of_another_leaves_nothing_of_it(root: Path, monkeypatc
     there = pull(elsewhere(folder, monkeypatch))
     assert names(there) == {"new", "judge.json"}
     assert (there / "judge.json").read_text() == "new one"
+
+
+def test_no_machine_sets_a_checkpoint_aside_over_that_of_another(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for content in ("one", "two"):
+        push(written(root / "checkpoints" / "step-3", state=content))
+        root = elsewhere(root, monkeypatch, content)
+        assert newest(root / "checkpoints") is None
+    aside = pull(root / "checkpoints" / "_quarantine")
+    assert [read_text(aside / f"step-3.{number}" / "state") for number in (1, 2)] == ["one", "two"]
 
 
 def test_all_machines_count_together(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
