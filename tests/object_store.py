@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import subprocess
+import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moto.server import ThreadedMotoServer
+from benchmarks.service import free_port
 
-HOST, BUCKET = "127.0.0.1", "bucket"
+HOST, BUCKET, PATIENCE = "127.0.0.1", "bucket", 60.0
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,30 @@ class Bucket:
 
 @contextmanager
 def bucket() -> Iterator[Bucket]:
-    """A store with an empty bucket, for as long as the context lasts."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
-    server.start()
+    """A store with an empty bucket, for as long as the context lasts.
+
+    In a process of its own: vLLM looks into every module that is loaded, and does not start where Flask is one of them.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _, port = server.get_host_and_port()
         endpoint = f"http://{HOST}:{port}"
-        request = urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT")
-        with urllib.request.urlopen(request, timeout=30):
-            yield Bucket(f"s3://{BUCKET}", endpoint)
+        _make_bucket(f"{endpoint}/{BUCKET}", process)
+        yield Bucket(f"s3://{BUCKET}", endpoint)
     finally:
-        server.stop()
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def _make_bucket(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Have the server of `process` make a bucket, as soon as it is up."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=PATIENCE):
+                return
+        except urllib.error.URLError:
+            assert process.poll() is None, "the object store did not come up"
+            assert time.monotonic() < end, "the object store does not answer"
+            time.sleep(0.1)
