@@ -197,7 +197,9 @@ def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows:
     remove(tried)
     tried.mkdir()
     arrow = filesystem(folder.path)
-    dataset = ray.data.read_parquet([address(part) for part in source.tables()], filesystem=arrow)
+    parts = [address(part) for part in source.tables()]
+    # As many blocks as parts at first: Ray would cut them for the cluster, and ours would end where these do.
+    dataset = ray.data.read_parquet(parts, filesystem=arrow, override_num_blocks=len(parts))
     if columns is not None:
         dataset = dataset.select_columns(columns)
     dataset = dataset.repartition(target_num_rows_per_block=block_rows).map_batches(

@@ -100,8 +100,8 @@ def sent(client: httpx2.Client, name: str) -> httpx2.Response:
     return client.post(ROUTE, content=body() if callable(body) else body, headers=headers)
 
 
-def check_refusals(process: int, url: str) -> None:
-    """Assert that each of `BODIES` is refused as it has to be, in less than a second of the process's work."""
+def check_refusals(process: int, url: str, *others: int) -> None:
+    """Assert that each of `BODIES` is refused as it has to be, or with one of the `others`, in less than a second of work."""
     with httpx2.Client(base_url=url, timeout=60) as client:
         for name, (_, status) in BODIES.items():
             began = worked(process)
@@ -110,7 +110,7 @@ def check_refusals(process: int, url: str) -> None:
             except (httpx2.WriteError, httpx2.RemoteProtocolError):  # hung up on before the whole body was sent
                 assert status == 413, name
                 continue
-            assert answer.status_code == status, name
+            assert answer.status_code in (status, *others), name
             assert len(answer.content) < 1000, name
             ErrorResponse.model_validate_json(answer.content)
             assert worked(process) - began < 1, name
@@ -125,7 +125,7 @@ def test_hostile_bodies_are_refused_at_once_in_little_memory_also_while_others_w
     check_refusals(process, url)
     with ThreadPoolExecutor(16) as others:
         waiting = [others.submit(httpx2.post, f"{url}{ROUTE}", json=body, timeout=60) for _ in range(16)]
-        check_refusals(process, url)
+        check_refusals(process, url, 429)  # where there is no room, nobody reads what is short
         assert {call.result().status_code for call in waiting} <= {200, 429}
     assert resident(process, "VmHWM") - before <= 64 * MEBIBYTE
     assert httpx2.post(f"{url}{ROUTE}", json={"input": SURE}, timeout=30).status_code == 200
