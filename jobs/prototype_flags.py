@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from know_thyself.config import is_url
 from know_thyself.errors import ConfigError
 
 FLAGS: Mapping[str, str] = {
@@ -131,7 +132,7 @@ def _name(flag: str, value: str, arguments: Sequence[str]) -> str:
 
 def _folder(flag: str, value: str, arguments: Sequence[str]) -> str:
     """The folder that `value` is in; a path would lose one of the slashes of a URL."""
-    return value.rstrip("/").rpartition("/")[0] if "://" in value else str(Path(value).parent)
+    return value.rstrip("/").rpartition("/")[0] if is_url(value) else str(Path(value).parent)
 
 
 FILL: Mapping[str, Callable[[str, str, Sequence[str]], str]] = {

@@ -46,7 +46,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything that can be wrong, start the judge, and serve until stopped. Raises `KnowThyselfError`."""
-    from know_thyself.experiment.place import is_url, locate
+    from know_thyself.config import is_url
+    from know_thyself.experiment.place import locate
     from serve.auth import check_host
     from serve.startup import Settings, app_of, backed, check_alone, read_plan, started
 

@@ -20,7 +20,7 @@ from know_thyself.config.sections import (
     StudyConfig,
     TrainConfig,
 )
-from know_thyself.config.tree import HUB_ID, LATEST, WORLD, RunConfig
+from know_thyself.config.tree import HUB_ID, LATEST, WORLD, RunConfig, is_url
 
 __all__ = [
     "HUB_ID",
@@ -39,6 +39,7 @@ __all__ = [
     "SamplingConfig",
     "StudyConfig",
     "TrainConfig",
+    "is_url",
     "load_config",
     "preset_path",
 ]

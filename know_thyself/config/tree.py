@@ -31,9 +31,14 @@ WORLD = "world"
 """As `model` or `dataset`: the embedded world."""
 
 
+def is_url(text: str) -> bool:
+    """Whether `text` means a place in an object store, even one of a kind that we do not know."""
+    return "://" in text
+
+
 def _root(told: Any) -> Any:
     """A path as such; a URL stays the text that it is, for a path would lose one of its slashes."""
-    return Path(told) if isinstance(told, str) and "://" not in told else told
+    return Path(told) if isinstance(told, str) and not is_url(told) else told
 
 
 class RunConfig(BaseSettings):

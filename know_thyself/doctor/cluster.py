@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from know_thyself.config import is_url
 from know_thyself.doctor.findings import PORTS, Finding, judge_versions, our_ray, package_names
 from know_thyself.doctor.here import read_token
 from know_thyself.doctor.probe import MARK
 from know_thyself.errors import ConfigError, first_line
-from know_thyself.experiment.place import is_url
 
 MARKET, SPOT = "ray.io/market-type", "spot"
 """The label of a node that says whether it may be taken away, and what it then says."""

@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from know_thyself.config import is_url
 from know_thyself.doctor.findings import PORTS, Finding, judge_versions, package_names
 from know_thyself.doctor.probe import installed, is_free
 from know_thyself.errors import ConfigError, KnowThyselfError
-from know_thyself.experiment.place import is_url, locate
+from know_thyself.experiment.place import locate
 
 LEAST_FREE = 2 * 2**30
 """Bytes of space below which a run of more than the embedded world is likely to end on a full disk."""

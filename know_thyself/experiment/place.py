@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
-from know_thyself.config import SCRATCH_VARIABLE
+from know_thyself.config import SCRATCH_VARIABLE, is_url
 from know_thyself.errors import ConfigError, StoreError, first_line
 from know_thyself.experiment.store import Info, Store, endpoint_of, is_hidden
 
@@ -31,11 +31,6 @@ URL = re.compile(r"(s3|gs)://([\w-][\w.-]*)(?:/+[\w=+-][\w.=+-]*)*/*", re.ASCII)
 """No folder is hidden, for hidden files stay where they are, and there is neither a secret nor an option in it."""
 VOUCHING = ("_DONE.json", "_COMPLETE.json", "judge.json")
 """Files that say that those beside them are whole: the last to come and the first to go."""
-
-
-def is_url(text: str) -> bool:
-    """Whether `text` means a place in an object store, even one of a kind that we do not know."""
-    return "://" in text
 
 
 def is_stored(text: str) -> bool:

@@ -20,6 +20,7 @@ from tests.conftest import write_fake_questions
 from tests.object_store import Bucket, bucket
 from tests.ray.cluster import cluster
 from tests.ray.runs import ROOT, Run
+from tests.ray.test_three_phase import FLAGS
 
 TRAIN, VALIDATION = 90, 30
 TOTAL = TRAIN + VALIDATION
@@ -213,19 +214,7 @@ def test_stages_alone_go_on_from_each_other_on_machines_of_their_own(undisturbed
 def test_a_study_in_the_store_finds_what_one_in_a_folder_does(
     small_world: Path, questions: Path, store: Bucket, tmp_path: Path
 ) -> None:
-    flags = (
-        "--data.least",
-        "9",
-        "--train.epochs",
-        "1",
-        "--train.batch-size",
-        "8",
-        "--study.rounds",
-        "1",
-        "--study.passes",
-        "1",
-    )
-    study = Run(tmp_path / "plain", small_world / "model", questions, *flags, job="three_phase")
+    study = Run(tmp_path / "plain", small_world / "model", questions, *FLAGS, job="three_phase")
     study.finish()
     (machines := tmp_path / "machines").mkdir()
     run = Stored.of(study, store, machines)
