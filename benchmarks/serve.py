@@ -283,7 +283,7 @@ async def _saturated(size: Size, ways: Ways) -> tuple[list[Row], float]:
 
 async def _overloaded(size: Size, ways: Ways, capacity: float) -> list[Row]:
     """Rates up to the capacity and twice as much: what is judged of them, and in what time."""
-    rise = await rising(ways.served, ways.texts, capacity, size.seconds, ROUNDS)
+    rise = await rising(ways.served, ways.texts, capacity, 2 * size.seconds, ROUNDS)
     return [
         Row(
             case=CASE,

@@ -87,8 +87,9 @@ class JudgeError(KnowThyselfError):
     """A judge folder is damaged, or bound to another model, prompt or setting."""
 
 
-PASSING = frozenset({429, 503})
-"""Statuses of a service that is there and takes no more for now."""
+INTERNAL = "internal_error"
+"""The code by which the service tells a fault of its own, which meets the same request again."""
+TOO_MANY = 429
 
 
 class RemoteError(KnowThyselfError):
@@ -109,5 +110,9 @@ class RemoteError(KnowThyselfError):
 
     @property
     def is_passing(self) -> bool:
-        """Whether the same request may well succeed later."""
-        return self.code == "unreachable" or self.status in PASSING
+        """Whether the same request may well succeed later.
+
+        So it may after whatever a proxy says of a replica that died, which is a 500, a 502 or a 504.
+        """
+        is_failure = self.status is not None and self.status >= 500 and self.code != INTERNAL
+        return self.code == "unreachable" or self.status == TOO_MANY or is_failure

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from know_thyself.errors import EngineError, first_line, said
+from know_thyself.errors import INTERNAL, EngineError, first_line, said
 from know_thyself.wire import Error, ErrorResponse, ErrorType
 from serve.judging import BusyError
 
@@ -125,4 +125,4 @@ def _busy(retry_after: int) -> JSONResponse:
 
 async def _unexpected(_: Request, __: Exception) -> JSONResponse:
     # This answer is given outside of all middleware.
-    return answer_to(ServiceError(500, "internal_error", "something that should not happen did: please report it"), SECURE)
+    return answer_to(ServiceError(500, INTERNAL, "something that should not happen did: please report it"), SECURE)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from know_thyself.errors import PASSING, DataError, RemoteError, first_fault
+from know_thyself.errors import DataError, RemoteError, first_fault
 from know_thyself.wire import (
     Bar,
     ChatMessage,
@@ -135,21 +135,36 @@ def body_of(request: JudgmentRequest) -> bytes:
 
 def settled(response: httpx2.Response) -> httpx2.Response:
     """`response`, unless it says that the same may succeed later. Raises `RemoteError` then."""
-    if response.status_code in PASSING:
-        read(response)
+    fault = _fault_in(response)
+    if fault and fault.is_passing:
+        raise fault
     return response
 
 
 def read(response: httpx2.Response) -> JudgmentResponse:
     """The judgments in `response`. Raises `RemoteError` with the service's message and code."""
+    if fault := _fault_in(response):
+        raise fault
     try:
-        if response.is_success:
-            return JudgmentResponse.model_validate_json(response.content)
+        return JudgmentResponse.model_validate_json(response.content)
+    except ValidationError:
+        raise _unreadable(response) from None
+
+
+def _fault_in(response: httpx2.Response) -> RemoteError | None:
+    """What the service said instead of an answer; None where `response` is a success."""
+    if response.is_success:
+        return None
+    try:
         error = ErrorResponse.model_validate_json(response.content).error
     except ValidationError:
-        told = f"{response.url} answered {response.status_code} with a body of another shape: is that a judgment service?"
-        raise RemoteError(told, "unreadable", response.status_code, _retry_after(response)) from None
-    raise RemoteError(error.message, error.code, response.status_code, _retry_after(response))
+        return _unreadable(response)
+    return RemoteError(error.message, error.code, response.status_code, _retry_after(response))
+
+
+def _unreadable(response: httpx2.Response) -> RemoteError:
+    told = f"{response.url} answered {response.status_code} with a body of another shape: is that a judgment service?"
+    return RemoteError(told, "unreadable", response.status_code, _retry_after(response))
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

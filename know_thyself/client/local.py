@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import weakref
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import TemplateError
+from joblib import cpu_count
 
 from know_thyself import labeling, prompts
 from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
@@ -224,7 +224,7 @@ def _started(card: JudgeCard, base: ModelRef, settings: EngineConfig, trust_remo
         mode="swap",
         max_model_len=card.max_model_len,
         cache_gib=settings.cache_gib,
-        cores=os.cpu_count() or 1,
+        cores=cpu_count(),
         trust_remote_code=trust_remote_code,
         prefill=card.prefill,
     )

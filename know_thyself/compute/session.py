@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import ray
+from joblib import cpu_count
 
 from know_thyself.compute.environment import SETTINGS, prepare_environment
 from know_thyself.config import TrainConfig
@@ -54,7 +55,7 @@ def _connect(cluster: str, told: Iterable[str]) -> None:
                 configure_logging=False,
                 runtime_env=runtime_env,
                 # Beside the engines, a resumed stage needs a CPU for the filter of what is done, and one to read and write.
-                num_cpus=(os.cpu_count() or 1) + SPARE_CPUS if is_local else None,
+                num_cpus=cpu_count() + SPARE_CPUS if is_local else None,
                 include_dashboard=False if is_local else None,
             )
     except Exception as error:  # Ray raises a bare one when its own node is late
@@ -158,4 +159,4 @@ def check_workers(train: TrainConfig, device: Literal["cpu", "cuda"]) -> None:
 def node_cores() -> int:
     """CPU cores that every node with any has at least, this machine's included."""
     nodes = [int(node["Resources"]["CPU"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    return max(1, min([os.cpu_count() or 1, *nodes]))
+    return max(1, min([cpu_count(), *nodes]))

