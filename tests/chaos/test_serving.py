@@ -29,9 +29,10 @@ from serve.registry import Registry
 from serve.routes.admin import PATH as APPOINT
 from tests.conftest import PATIENCE
 from tests.ray.cluster import ROOT, descendants
+from tests.serve.front import before
 
-SWAPS, KILLS, REST = 100, 10, 10.0
-"""Orders to swap; replicas killed; seconds that pass between two deaths once all are back."""
+SWAPS, REPLICAS, KILLS, REST = 100, 3, 10, 10.0
+"""Orders to swap; replicas, and how many are killed; seconds that pass between two deaths once all are back."""
 QUESTIONS = [question.text for question in world_questions(4)]
 CLOSE = 1e-4
 """How far apart what one judge says of one question may lie: it is judged among others."""
@@ -117,19 +118,19 @@ def test_judges_take_turns_under_load_and_bad_ones_never_serve(registry: Registr
 
 @pytest.fixture
 def replicated(tmp_path: Path) -> Iterator[str]:
-    """The address of a service of two replicas on Ray Serve, whose engines only pretend."""
+    """The address of a service of `REPLICAS` on Ray Serve, whose engines only pretend."""
     write_judge(tmp_path / "judge", untrained_card(world_model()), None)
     port = free_port()
     application = {
         "name": "default",
         "route_prefix": "/",
         "import_path": "serve.app:build",
-        "args": {"judge": str(tmp_path / "judge"), "backend": "know_thyself.testing:FakeEngine"},
-        "deployments": [{"name": "judgments", "num_replicas": 2}],
+        "args": {"judge": str(tmp_path / "judge"), "backend": "tests.chaos.engines:SlowEngine"},
+        "deployments": [{"name": "judgments", "num_replicas": REPLICAS}],
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init("local", num_cpus=2 * REPLICAS, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             ray_serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
             client = _get_global_client()
@@ -147,14 +148,14 @@ def replicas() -> list[int]:
     return [pid for pid, title in titles.items() if title.exists() and b"ServeReplica:default:judgments" in title.read_bytes()]
 
 
-def both_serve() -> bool:
-    """Whether Ray Serve counts two replicas that run."""
-    return ray_serve.status().applications["default"].deployments["judgments"].replica_states == {"RUNNING": 2}
+def all_serve() -> bool:
+    """Whether Ray Serve counts as many replicas that run as there are to be."""
+    return ray_serve.status().applications["default"].deployments["judgments"].replica_states == {"RUNNING": REPLICAS}
 
 
-async def until_both_serve() -> None:
+async def until_all_serve() -> None:
     deadline = time.monotonic() + PATIENCE
-    while not await asyncio.to_thread(both_serve):
+    while not await asyncio.to_thread(all_serve):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.2)
 
@@ -163,21 +164,22 @@ def test_replicas_that_are_killed_take_nothing_along(replicated: str) -> None:
     texts = itertools.cycle(QUESTIONS)
     told, red, deaths = Counter[str](), [0.0], list[float]()
 
-    async def scene() -> None:
-        await until_both_serve()
+    async def scene(front: str) -> None:
+        await until_all_serve()
         at_work = True
 
         async def raw(asked: Sequence[str]) -> int:
-            """Asks once, and counts what came of it."""
+            """Asks the front proxy once, and counts what came of it."""
+            judged = 0
             try:
                 judged = await ask(asked)
+                told["answered" if judged else "refused"] += 1
             except aiohttp.ClientError:
-                judged = 0
-            told["answered" if judged else "lost"] += 1
+                told["lost"] += 1
             return judged
 
         async def patient() -> None:
-            """Asks as our own client does, which tries again; whatever it cannot do is raised here."""
+            """Asks Ray Serve as our own client does, which tries again; whatever it cannot do is raised here."""
             async with AsyncKnowThyself(replicated) as client:
                 while at_work:
                     await client.judge(next(texts))
@@ -198,10 +200,10 @@ def test_replicas_that_are_killed_take_nothing_along(replicated: str) -> None:
                 os.kill(min(replicas()), signal.SIGKILL)
                 began = time.monotonic()
                 await asyncio.sleep(1)
-                await until_both_serve()
+                await until_all_serve()
                 deaths.append(time.monotonic() - began)
 
-        async with over_http(replicated) as ask:
+        async with over_http(front) as ask:
             capacity = (await closed(ask, texts, 16, 10.0)).pace
             watching = [asyncio.create_task(work()) for work in (patient, readiness)]
             killing = asyncio.create_task(killer())
@@ -211,8 +213,9 @@ def test_replicas_that_are_killed_take_nothing_along(replicated: str) -> None:
             at_work = False
             await asyncio.gather(*watching)
 
-    asyncio.run(scene())
-    share = told["answered"] / (told["answered"] + told["lost"])
+    with before(replicated) as front:
+        asyncio.run(scene(front))
+    share = told["answered"] / (told["answered"] + told["refused"] + told["lost"])
     print(f"\n{KILLS} replicas killed, back after {max(deaths):.1f} s at most; {dict(told)}: {share:.4%} answered; ", end="")
     print(f"not ready for {max(red):.1f} s at most")
     assert share >= 0.999

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from starlette import types as asgi
 
 from know_thyself.asking import Asked
 from know_thyself.judge import JudgeCard
@@ -69,6 +70,44 @@ def running(app: Any) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+class Scripted:
+    """An app that first gives the answers of its `script`, and counts what it is sent; `paths` are those asked for."""
+
+    def __init__(self, app: asgi.ASGIApp, *script: tuple[int, dict[str, str], bytes]) -> None:
+        self._app, self.script = app, list(script)
+        self.paths: list[str] = []
+        self.under_way = self.most = 0
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self.paths.append(scope["path"])
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self.under_way -= 1
+
+    async def _answer(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if not self.script:
+            await self._app(scope, receive, send)
+            return
+        status, headers, body = self.script.pop(0)
+        told = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": told})
+        await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def scripted(*script: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, Scripted]]:
+    """The address of a service that first gives the answers of a script, and its app."""
+    app = Scripted(create_app(FakeJudge(), read_policy(), Keys()), *script)
+    with running(app) as address:
+        yield address, app
 
 
 def post(client: TestClient, body: object, **headers: str) -> Response:

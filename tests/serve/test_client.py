@@ -11,13 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from know_thyself.asking import Asked
 from know_thyself.client import AsyncKnowThyself, KnowThyself
@@ -26,9 +24,8 @@ from know_thyself.errors import INTERNAL, DataError, RemoteError
 from know_thyself.testing import FakeJudge, fake_confidence
 from know_thyself.wire import ChatMessage, ErrorItem, JudgmentItem, JudgmentResponse
 from serve.api import create_app
-from serve.auth import Keys
 from serve.policy import read_policy
-from tests.serve.apps import CHAT, HISTORY, KEYS, SURE, UNSURE, running
+from tests.serve.apps import CHAT, HISTORY, KEYS, SURE, UNSURE, running, scripted
 
 Ask = Callable[..., Any]
 
@@ -49,36 +46,6 @@ def ask_async(url: str, verb: str, *sent: Any, settings: dict[str, Any] | None =
 both = pytest.mark.parametrize("ask", [ask_sync, ask_async], ids=["sync", "async"])
 
 
-class Scripted:
-    """An app that first gives the answers of a script, and counts what it is sent; `paths` are those asked for."""
-
-    def __init__(self, app: ASGIApp, *script: tuple[int, dict[str, str], bytes]) -> None:
-        self._app, self._script = app, list(script)
-        self.paths: list[str] = []
-        self.under_way = self.most = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        self.paths.append(scope["path"])
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        try:
-            await self._answer(scope, receive, send)
-        finally:
-            self.under_way -= 1
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._script:
-            await self._app(scope, receive, send)
-            return
-        status, headers, body = self._script.pop(0)
-        told = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": told})
-        await send({"type": "http.response.body", "body": body})
-
-
 JUDGE = FakeJudge()
 
 
@@ -86,13 +53,6 @@ JUDGE = FakeJudge()
 def url() -> Iterator[str]:
     with running(create_app(JUDGE, read_policy(), KEYS)) as address:
         yield address
-
-
-@contextmanager
-def scripted(*script: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, Scripted]]:
-    app = Scripted(create_app(FakeJudge(), read_policy(), Keys()), *script)
-    with running(app) as address:
-        yield address, app
 
 
 KEY = {"api_key": "judge"}

