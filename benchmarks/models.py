@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 from know_thyself.config import load_config
@@ -25,6 +27,13 @@ def world_questions(count: int) -> list[Question]:
     if len(questions) < count:
         raise ValueError(f"the world has {len(questions)} questions, and {count} are asked for")
     return questions[:count]
+
+
+def endless_texts() -> Iterator[str]:
+    """Questions without end, no two alike: an engine remembers what it has read."""
+    questions = world_questions(6000)
+    for lap in itertools.count():
+        yield from (f"{question.text} ({lap})" if lap else question.text for question in questions)
 
 
 def write_random_model(folder: Path, vocabulary: int = 32_000, layers: int = 12, width: int = 512) -> str:

@@ -31,7 +31,7 @@ import aiohttp
 
 from benchmarks.asking import TRIALS, WARMUP, WORDS, Asking, Bare
 from benchmarks.load import BEYOND, Ask, closed, in_turn, over_http, rising
-from benchmarks.models import world_model, world_questions, write_random_model
+from benchmarks.models import endless_texts, world_model, world_questions, write_random_model
 from benchmarks.results import Row, median, report
 from benchmarks.service import LONGEST, serving, untrained_card
 from know_thyself import prompts
@@ -193,16 +193,11 @@ async def _all_ways(size: Size, model: str, scratch: Path) -> AsyncIterator[Ways
         at_once = AtOnce(asking)
         opened.callback(at_once.close)
         at_once.pace(WARMUP)
-        ways = Ways(served=await opened.enter_async_context(over_http(url)), alone=alone, at_once=at_once, texts=_texts())
+        ways = Ways(
+            served=await opened.enter_async_context(over_http(url)), alone=alone, at_once=at_once, texts=endless_texts()
+        )
         await _check_same(url, ways)
         yield ways
-
-
-def _texts() -> Iterator[str]:
-    """Questions without end, no two alike."""
-    questions = world_questions(6000)
-    for lap in itertools.count():
-        yield from (f"{question.text} ({lap})" if lap else question.text for question in questions)
 
 
 async def _check_same(url: str, ways: Ways) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from benchmarks.load import BEYOND, closed, opened, over_http, rising
-from benchmarks.models import world_model, world_questions
+from benchmarks.models import endless_texts, world_model
 from benchmarks.service import serving, untrained_card
 from know_thyself.judge import write_judge
 
@@ -55,16 +55,13 @@ def memory_of(process: Path) -> float:
     return int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
-def texts() -> Iterator[str]:
-    return itertools.cycle([question.text for question in world_questions(6000)])
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_beyond_its_capacity_it_refuses_some_and_serves_the_others_in_time(service: tuple[str, Path], size: int) -> None:
     async def scene() -> None:
+        texts = endless_texts()
         async with over_http(service[0]) as ask:
-            capacity = (await closed(ask, texts(), SIZES[size], 10.0, size)).pace
-            rise = await rising(ask, texts(), capacity, 15.0, 3, size)
+            capacity = (await closed(ask, texts, SIZES[size], 10.0, size)).pace
+            rise = await rising(ask, texts, capacity, 15.0, 3, size)
         late = rise.slowest[BEYOND] / rise.slowest[rise.knee]
         print(
             f"\nrequests of {size}: {capacity:.0f} questions/s, knee {rise.knee:g}, p99 there {rise.slowest[rise.knee]:.3f} s; "
@@ -88,7 +85,7 @@ def test_an_hour_of_good_and_bad_requests_leaves_it_as_it_was(service: tuple[str
 
     async def scene() -> None:
         async with over_http(url) as ask, aiohttp.ClientSession(url) as session:
-            bodies = itertools.cycle(INVALID.items())
+            texts, bodies = endless_texts(), itertools.cycle(INVALID.items())
 
             async def mixed(asked: Sequence[str]) -> int:
                 """Every fourth request is refused, as it must be."""
@@ -99,9 +96,9 @@ def test_an_hour_of_good_and_bad_requests_leaves_it_as_it_was(service: tuple[str
                     assert answer.status in (status, 429), await answer.text()
                 return 1
 
-            capacity = (await closed(ask, texts(), SIZES[1], 10.0)).pace
+            capacity = (await closed(ask, texts, SIZES[1], 10.0)).pace
             watching = asyncio.create_task(look(time.monotonic() + SOAK))
-            load = await opened(mixed, texts(), 0.6 * capacity, SOAK, seed=0)
+            load = await opened(mixed, texts, 0.6 * capacity, SOAK, seed=0)
             await watching
             print(f"\n{load.judged} answered, {load.refused} told to come back, at {0.6 * capacity:.0f} requests/s")
             assert load.refused <= load.judged / 1000
