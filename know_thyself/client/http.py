@@ -2,8 +2,8 @@
 
     judgment = KnowThyself("http://127.0.0.1:8700").judge("Where was Sisun Nosix born?")
 
-What passes by itself (429, 503, no connection) is tried again, when the service says so where it does, until the timeout of the
-whole call. Requests change nothing at the service, so that trying again is safe.
+What passes by itself (429, no connection, a failure that is not the service's own) is tried again, when the service says so
+where it does, until the timeout of the whole call. Requests change nothing at the service, so that trying again is safe.
 """
 
 from __future__ import annotations

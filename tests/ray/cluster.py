@@ -99,14 +99,17 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def cluster(folder: Path, cpus: int = 4) -> Iterator[Cluster]:
-    """A cluster whose token is a file in `folder`, so far of its head alone; ended with all of its processes, and no others."""
+def cluster(folder: Path, cpus: int = 4, **settings: str) -> Iterator[Cluster]:
+    """A cluster whose token is a file in `folder`, so far of its head alone; ended with all of its processes, and no others.
+
+    All its processes have `settings` in their environment.
+    """
     token = secrets.token_hex(32)
     token_file = folder / "token"
     token_file.touch(mode=0o600)
     token_file.write_text(token)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "KT_"))}
-    clean = {**kept, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    clean = {**kept, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **settings}
     clean["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     command = [*STARTED, "--head", "--num-cpus", str(cpus), "--dashboard-host", HOST, "--include-dashboard", "true"]
