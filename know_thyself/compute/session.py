@@ -159,4 +159,4 @@ def check_workers(train: TrainConfig, device: Literal["cpu", "cuda"]) -> None:
 def node_cores() -> int:
     """CPU cores that every node with any has at least, this machine's included."""
     nodes = [int(node["Resources"]["CPU"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    return max(1, min([cpu_count(), *nodes]))
+    return max(1, min([int(cpu_count()), *nodes]))

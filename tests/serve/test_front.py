@@ -116,7 +116,7 @@ def test_a_service_that_is_gone_is_told_in_the_same_shape() -> None:
     assert answer.headers["retry-after"] == "2"
 
 
-DIED = (500, {}, b"Internal Server Error")
+DIED: tuple[int, dict[str, str], bytes] = (500, {}, b"Internal Server Error")
 """What Ray Serve's proxy says of a replica that died."""
 
 
