@@ -99,7 +99,7 @@ class Ours(Way):
 
         from know_thyself.learning.examples import Example, Examples
         from know_thyself.learning.objectives import VerdictObjective
-        from know_thyself.learning.partition import deepspeed_session, start_engine
+        from know_thyself.learning.partition import deepspeed_session, start_deepspeed
         from know_thyself.learning.state import read_state
         from know_thyself.learning.tuning import open_tuning
 
@@ -110,7 +110,7 @@ class Ours(Way):
         self._session = deepspeed_session(lesson)
         settings = self._session.__enter__()
         objective = VerdictObjective(open_tuning(lesson).causal, taught.words)
-        self._engine = start_engine(objective, lesson, settings)
+        self._engine = start_deepspeed(objective, lesson, settings)
         read_state(self._engine, None)
         targets = [[float(place == verdict) for place in range(len(taught.words))] for verdict in taught.verdicts]
         pairs = zip(taught.prompts, targets, strict=True)

@@ -23,7 +23,7 @@ from know_thyself.learning.examples import Examples
 from know_thyself.learning.keeping import Keeper, Notice, no_notice
 from know_thyself.learning.lesson import ADAPTER, CHECKPOINTS, EXAMPLES, MODEL, PROGRESS, STATE, Lesson
 from know_thyself.learning.objectives import example_of, objective_of
-from know_thyself.learning.partition import deepspeed_session, start_engine
+from know_thyself.learning.partition import deepspeed_session, start_deepspeed
 from know_thyself.learning.schedule import FILL, order, rate, share_of
 from know_thyself.learning.state import read_state, write_state
 from know_thyself.learning.tuning import open_tuning
@@ -47,7 +47,7 @@ def learn_on(lessons: Sequence[Lesson], notice: Notice = no_notice) -> None:
     chat = ChatTokenizer(first.base, first.trust_remote_code, first.prefill)
     with deepspeed_session(first) as settings:
         tuning = open_tuning(first)
-        engine = start_engine(objective_of(first, chat, tuning.causal), first, settings)
+        engine = start_deepspeed(objective_of(first, chat, tuning.causal), first, settings)
         step, steps = _resume(engine, first)
         for lesson in lessons:
             examples = _read_examples(lesson, chat)

@@ -45,7 +45,7 @@ def deepspeed_session(lesson: Lesson) -> Iterator[dict[str, Any]]:
     del known
 
 
-def start_engine(objective: Objective, lesson: Lesson, settings: Mapping[str, Any]) -> Any:
+def start_deepspeed(objective: Objective, lesson: Lesson, settings: Mapping[str, Any]) -> Any:
     """A DeepSpeed engine around `objective` with torch's own AdamW, whose rate is for each step to set."""
     import deepspeed
 
