@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 STREAMS = STDOUT, STDERR = 1, 2
 LINE_EVERY, LOOK_EVERY = 30.0, 0.5
+SPARING = 20.0
+"""How many times as long as a look takes, as of an object store, nobody looks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,11 @@ def _show_bar(console: Console, title: str, unit: str, look: Look, over: threadi
     start, began = look(), time.monotonic()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, state="starting")
-        while not over.wait(LOOK_EVERY):
+        took = 0.0
+        while not over.wait(max(LOOK_EVERY, SPARING * took)):
+            looked = time.monotonic()
             now = look()
+            took = time.monotonic() - looked
             pace = (now.done - start.done) / (time.monotonic() - began)
             state = f"{now.done}/{now.total} {unit} {pace:.0f}/s {now.note}" if now.done > start.done else "starting"
             bar.update(task, completed=now.done, total=max(now.total, 1), state=state)
