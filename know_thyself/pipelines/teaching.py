@@ -202,8 +202,9 @@ def _stalled(rounds: Sequence[Round], patience: int) -> bool:
 
 def _next_round(bench: Bench, lessons: Lessons, config: TrainConfig, tested: Result, rounds: Sequence[Round]) -> Round:
     number = len(rounds) + 1
-    others = len(lessons.rehearsed) + len(lessons.doubted) + len(lessons.wondered)
-    title = f"round {number}: teaching {len(lessons.taught)} facts, rehearsing {others}"
+    own = f" and {len(lessons.wondered)} questions of its own" if lessons.wondered else ""
+    others = len(lessons.rehearsed) + len(lessons.doubted)
+    title = f"round {number}: teaching {len(lessons.taught)} facts, rehearsing {others}{own}"
     trained = bench.teach(title, config, number, lessons.rows(number), rounds[-1].trained if rounds else None)
     answered = bench.examine(f"round {number}: testing", tested, answerer=bench.learned(trained), judge=None)
     labels = abilities(bench, bench.grade(tested, answered))
