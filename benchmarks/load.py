@@ -96,7 +96,7 @@ async def opened(ask: Ask, texts: Iterator[str], rate: float, seconds: float, se
     return load
 
 
-STEPS, BEYOND, KEPT = (0.6, 0.8, 1.0), 2.0, 0.95
+STEPS, BEYOND, KEPT = (0.6, 0.7, 0.8, 0.9, 1.0), 2.0, 0.95
 """Rates of a rising load by the capacity, up to it and beyond; the share of what comes that a service that keeps up judges."""
 
 
