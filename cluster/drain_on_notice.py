@@ -216,6 +216,7 @@ def _host(text: str) -> str:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container would not hear it otherwise
     parser = argparse.ArgumentParser(description="Drain this Ray node when the cloud takes its machine back.")
     parser.add_argument("--cloud", choices=("auto", "aws", "gcp"), default="auto", help="whose notices; auto finds out")
     parser.add_argument("--rebalance", action="store_true", help="drain also when AWS recommends to rebalance")

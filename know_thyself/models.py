@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,8 @@ IDENTITY = (WEIGHTS, "*.safetensors.index.json", "config.json", "generation_conf
 """Files that decide how a model answers, so that a change of any makes it another model."""
 SUBFOLDERS = "*/*"
 """Hub repositories keep second copies of the weights there."""
+IN_CACHE = re.compile(r".*/models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})")
+"""A folder of the hub's cache: owner, name and commit."""
 
 
 def packaged_world() -> Path:
@@ -50,6 +53,18 @@ def model_fault(folder: Path, trust_remote_code: bool) -> str | None:
     return (None if trust_remote_code else code_fault(folder)) or weights_fault(folder, one, f"{one}.index.json")
 
 
+def bring(folder: Path) -> Path:
+    """`folder`, which holds a model, once it is there on this machine as it was where its name was resolved.
+
+    What is missing comes from the object store that it lies in, or from the hub where it lies in the hub's cache, at the same
+    commit. Raises `StoreError`, and `ConfigError` when the hub does not have it.
+    """
+    if hub := IN_CACHE.fullmatch(str(folder)):
+        owner, name, commit = hub.groups()
+        return _fetched(f"{owner}/{name}", commit, IDENTITY, folder.parents[2])
+    return pull(folder)
+
+
 def tokenizer_folder(name: str, revision: str | None) -> Path:
     """A folder with the tokenizer of the model that `name` means, weights or not: of a hub model nothing else is fetched.
 
@@ -60,6 +75,8 @@ def tokenizer_folder(name: str, revision: str | None) -> Path:
 
 def _folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     path = pull(locate(name)) if is_stored(name) else Path(name)
+    if (hub := IN_CACHE.fullmatch(name)) and not path.is_dir():  # of another machine
+        return _fetched(f"{hub[1]}/{hub[2]}", hub[3], patterns)
     if name.startswith("~/"):
         path = path.expanduser()
     if name == WORLD or path.is_dir():
@@ -68,11 +85,16 @@ def _folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
         return packaged_world() / "model" if name == WORLD else path.absolute()
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ConfigError(f"model {name!r} is neither a folder nor a hub id (owner/name): check its spelling")
+    return _fetched(name, revision, patterns)
+
+
+def _fetched(name: str, revision: str | None, patterns: Sequence[str], cache: Path | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    some = list(patterns)
     try:
-        found = snapshot_download(name, revision=revision, allow_patterns=list(patterns), ignore_patterns=SUBFOLDERS)
+        found = snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=some, ignore_patterns=SUBFOLDERS)
         return Path(found)
     except (OSError, HFValidationError) as error:
         reason = first_line(error)

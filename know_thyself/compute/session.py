@@ -8,13 +8,11 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
 
 import ray
 from joblib import cpu_count
 
 from know_thyself.compute.environment import SETTINGS, prepare_environment
-from know_thyself.config import TrainConfig
 from know_thyself.errors import ConfigError, first_line
 from know_thyself.experiment.growing import keep
 from know_thyself.experiment.place import store_of
@@ -32,7 +30,7 @@ def ray_session(address: str | None, logs: Path) -> Iterator[None]:
     What Ray logs, and what anything prints to standard output or error, goes to `logs`/driver.log (`progress.own_console`
     stays on the terminal); signals stay as the caller set them. Raises `ConfigError` when the cluster cannot be reached.
     """
-    cluster = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    cluster = cluster_of(address)
     prepare_environment()
     with _chatter_to(logs / "driver.log"), _signals_kept():
         _connect(cluster, SETTINGS if store_of(logs) is None else (*SETTINGS, *ENVIRONMENT))
@@ -40,6 +38,11 @@ def ray_session(address: str | None, logs: Path) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def cluster_of(address: str | None) -> str:
+    """The cluster that `address` (or `RAY_ADDRESS`) means: `LOCAL` for one of this machine's own."""
+    return address or os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 def _connect(cluster: str, told: Iterable[str]) -> None:
@@ -118,45 +121,3 @@ def interruptible() -> Iterator[None]:
             yield
     except SystemExit as stop:
         raise KeyboardInterrupt from stop
-
-
-def cluster_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
-    """What `wanted` says, or for `auto` what the cluster has. Raises `ConfigError` for `cuda` without a GPU."""
-    gpus = ray.cluster_resources().get("GPU", 0)
-    if wanted == "cuda" and gpus < 1:
-        raise ConfigError("engine.device='cuda' but the cluster has no GPU: use --engine.device cpu, or add a GPU node")
-    if wanted == "auto":
-        return "cuda" if gpus >= 1 else "cpu"
-    return wanted
-
-
-def check_cpus(actors: int) -> None:
-    """Raise `ConfigError` when the cluster has too few CPUs for so many engine actors and the work around them."""
-    cpus = ray.cluster_resources().get("CPU", 0)
-    if cpus < actors + SPARE_CPUS:
-        raise ConfigError(
-            f"the cluster has {cpus:g} CPUs, but engine.actors-min={actors} needs {actors + SPARE_CPUS} with those that "
-            "read and write: add a node, or lower engine.actors-min"
-        )
-
-
-def device_kind(device: Literal["cpu", "cuda"]) -> Literal["CPU", "GPU"]:
-    """What Ray calls the resource that each training worker on `device` needs one of."""
-    return "GPU" if device == "cuda" else "CPU"
-
-
-def check_workers(train: TrainConfig, device: Literal["cpu", "cuda"]) -> None:
-    """Raise `ConfigError` when the cluster has not a device for each of the fewest workers: a GPU, or without, a CPU."""
-    kind = device_kind(device)
-    there = ray.cluster_resources().get(kind, 0)
-    if train.workers_min > there:
-        raise ConfigError(
-            f"train.workers={train.workers} needs a {kind} each, but the cluster has {there:g}: lower train.workers, or add a "
-            "node"
-        )
-
-
-def node_cores() -> int:
-    """CPU cores that every node with any has at least, this machine's included."""
-    nodes = [int(node["Resources"]["CPU"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    return max(1, min([int(cpu_count()), *nodes]))

@@ -87,6 +87,8 @@ class RunConfig(BaseSettings):
     """Seed of splits, trials and training."""
     address: str | None = None
     """Ray cluster to run on; RAY_ADDRESS or else a local one when not given."""
+    node_wait: float = Field(default=1200.0, ge=0.0)
+    """Seconds that such a cluster may take to bring the nodes that a job or a training of it cannot begin without."""
     dry_run: bool = False
     """Print the resolved settings, the stages already done and an estimate, and stop."""
     skip_collect: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shlex
 import time
@@ -23,6 +24,8 @@ from know_thyself.errors import ConfigError, first_line
 MARKET, SPOT = "ray.io/market-type", "spot"
 """The label of a node that says whether it may be taken away, and what it then says."""
 REFUSED = (401, 403)
+DRIVER = 580
+"""NVIDIA's oldest driver of CUDA 13, which the lock is for."""
 PROBE = Path(__file__).with_name("probe.py")
 """What is run on the nodes, as text."""
 SERVE = next(port for port, what in PORTS.items() if what == "Ray Serve")
@@ -77,7 +80,7 @@ def examine_cluster(address: str, root: str, patience: float) -> Iterator[Findin
         raise ConfigError(f"experiments-root={root} is relative, and names no folder of a cluster: give an absolute path")
     try:
         yield from _examine(server, Path(root), patience)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         reason = first_line(cause) if isinstance(cause, BaseException) else cause
         yield Finding("job server", False, f"no answer at {address} ({reason}): start the cluster, or forward its port")
@@ -158,7 +161,8 @@ def _judge_nodes(told: dict[str, Any]) -> Finding:
     if silent:
         return Finding("nodes", False, f"no answer from {', '.join(silent)}: look at the dashboard")
     cpus = sum(node["cpus"] for node in told["nodes"])
-    return Finding("nodes", True, f"{len(told['nodes'])} alive, {cpus:g} CPUs for work")
+    work = f"{cpus:g} CPUs for work" if cpus else "none for work yet: a job will wait for some, which were not looked at"
+    return Finding("nodes", True, f"{len(told['nodes'])} alive, {work}")
 
 
 def _judge_head(told: dict[str, Any]) -> Finding:
@@ -170,7 +174,12 @@ def _judge_head(told: dict[str, Any]) -> Finding:
         return Finding("spot", False, f"jobs are driven from a spot node ({counted}): put the head on demand")
     if SPOT in kinds and "not labelled" in kinds:
         return Finding("spot", False, f"{counted}: label every node with {MARKET}, so that work can be kept off spot")
-    return Finding("spot", True, f"{counted}; jobs are driven from none of spot")
+    known = (
+        "jobs are driven from none of spot"
+        if market.get(told["driver"])
+        else "nothing says whether the one that drives jobs is"
+    )
+    return Finding("spot", True, f"{counted}; {known}")
 
 
 def _judge_versions(told: dict[str, Any]) -> Finding:
@@ -190,6 +199,15 @@ def _judge_gpus(told: dict[str, Any]) -> Finding:
     lacking = [n["address"] for n in _answered(told) if "vllm" in n["packages"] and n["cpus"] and not n["gpus"]]
     if lacking:
         return Finding("GPUs", False, f"the CUDA build without a GPU on {', '.join(lacking)}: use the CPU image there")
+    dark = [n["address"] for n in _answered(told) if n["gpus"] > len(n["drivers"])]
+    if dark:
+        remedy = "give the container NVIDIA's runtime, and the machine a driver"
+        return Finding("GPUs", False, f"more GPUs declared than nvidia-smi sees on {', '.join(dark)}: {remedy}")
+    old = {version for n in _answered(told) for version in n["drivers"] if int(version.partition(".")[0]) < DRIVER}
+    if old:
+        return Finding(
+            "GPUs", False, f"driver {', '.join(sorted(old))} is older than CUDA 13: use a machine image with {DRIVER}"
+        )
     count = sum(node["gpus"] for node in told["nodes"])
     return Finding("GPUs", True, f"{count:g}" if count else "none, or none yet: engines run on CPUs, or wait for a node")
 

@@ -9,6 +9,7 @@ import json
 import platform
 import shutil
 import socket
+import subprocess
 import sys
 import uuid
 from importlib.metadata import PackageNotFoundError, version
@@ -43,6 +44,15 @@ def is_free(port: int) -> bool:
     return True
 
 
+def drivers() -> list[str]:
+    """The version of NVIDIA's driver for each GPU that this node can see, whatever it declares to Ray."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE / 2, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
 def look(folder: str, node: str, packages: list[str], ports: list[int]) -> dict[str, Any]:
     """What this node has and can do; it reads what the head wrote to `folder`, and writes a file of its own name there."""
     taken = [port for port in ports if not is_free(port)]
@@ -54,7 +64,8 @@ def look(folder: str, node: str, packages: list[str], ports: list[int]) -> dict[
         fault = "what the head writes is not there"
     except OSError as error:
         fault = error.strerror or type(error).__name__
-    return {"packages": installed(packages), "taken": taken, "storage": fault, "python": platform.python_version()}
+    versions = {"packages": installed(packages), "python": platform.python_version(), "drivers": drivers()}
+    return {**versions, "taken": taken, "storage": fault}
 
 
 def main(asked: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from know_thyself.compute.tables import RowWorker, Workers, run_table_stage
 from know_thyself.engine.protocol import Engine, EngineSpec, load_engine_factory
 from know_thyself.experiment import StageFolder
-from know_thyself.experiment.place import pull
+from know_thyself.models import bring
 from know_thyself.types import ModelRef, StageDone
 
 
@@ -45,7 +45,7 @@ def start_engine(backend: str, spec: EngineSpec, *models: ModelRef | None) -> En
     """An engine of `spec`, on a machine that has its base and all `models` that it will use. Raises `StoreError`."""
     used = [(model.name, model.adapter) for model in models if model]
     for folder in dict.fromkeys([spec.base, *(folder for pair in used for folder in pair if folder)]):
-        pull(Path(folder))
+        bring(Path(folder))
     return load_engine_factory(backend)(spec)
 
 

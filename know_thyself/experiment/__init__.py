@@ -55,8 +55,8 @@ __all__ = [
 LONGEST_STEM = 18
 """With it, automatic names stay within `NAME_PATTERN`."""
 NOT_RESULTS = (
-    "preset name experiments_root address dry_run skip_collect start_epoch phase judge allow_stale push_to_hub examples scores "
-    "labels"
+    "preset name experiments_root address node_wait dry_run skip_collect start_epoch phase judge allow_stale push_to_hub "
+    "examples scores labels"
 )
 UNNAMED_SETTINGS = {
     **dict.fromkeys(NOT_RESULTS.split(), True),

@@ -27,6 +27,7 @@ from know_thyself.learning.partition import deepspeed_session, start_deepspeed
 from know_thyself.learning.schedule import FILL, order, rate, share_of
 from know_thyself.learning.state import read_state, write_state
 from know_thyself.learning.tuning import open_tuning
+from know_thyself.models import bring
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def learn(lesson: Lesson, notice: Notice = no_notice) -> None:
 def learn_on(lessons: Sequence[Lesson], notice: Notice = no_notice) -> None:
     """Run epochs one after the other without a pause, the first as `learn` does; the last one's folder gets the result."""
     first, last = lessons[0], lessons[-1]
-    pull(Path(first.base))
+    bring(Path(first.base))
     meter = Meter(Path(first.folder))
     chat = ChatTokenizer(first.base, first.trust_remote_code, first.prefill)
     with deepspeed_session(first) as settings:

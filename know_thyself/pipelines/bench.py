@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from know_thyself.artefacts import adapter_rank
-from know_thyself.compute.session import check_cpus, check_workers, cluster_device, node_cores, ray_session
+from know_thyself.compute.room import Device, Room, node_cores
+from know_thyself.compute.session import LOCAL, cluster_of, ray_session
 from know_thyself.compute.tables import progress_of, write_part
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.cost import write_used
@@ -67,7 +68,8 @@ class Bench:
     experiment: Experiment
     inputs: Inputs
     console: Console
-    device: Literal["cpu", "cuda"]
+    room: Room
+    device: Device
     mode: Literal["swap", "adapter"]
     phase: int | None = None
     """Of a study, the phase whose stages are called."""
@@ -101,8 +103,8 @@ class Bench:
         return Result(folder, done)
 
     def check_workers(self) -> None:
-        """Raise `ConfigError` when the cluster is too small for the training that the settings ask for."""
-        check_workers(self.config.train, self.device)
+        """Return once the cluster has room for the training that the settings ask for. Raises `ConfigError`."""
+        self.room.for_training(self.config.train, self.device)
 
     def put_questions(self) -> Result:
         """Commit the questions with their splits, and say how many contexts were cut."""
@@ -312,6 +314,7 @@ class Bench:
         with storing(folder.path / training.EXAMPLES):
             pq.write_table(pa.Table.from_pylist(list(rows)), folder.path / training.EXAMPLES)
         push(folder.path, training.EXAMPLES)
+        self.room.for_training(lesson.config, self.device)
         with watch(self.console, title, "steps", lambda: _training_position(folder)):
             done = training.train(folder, dataclasses.replace(lesson, folder=str(folder.path)))
         return Result(folder, done)
@@ -372,8 +375,10 @@ def open_bench(config: RunConfig, inputs: Inputs, console: Console) -> Iterator[
     with write_experiment(config, console.print) as experiment:
         console.print(f"experiment {address(experiment.path)}")
         with ray_session(config.address, experiment.logs):
-            device = cluster_device(config.engine.device)
-            check_cpus(config.engine.actors_min)
+            room = Room(0 if cluster_of(config.address) == LOCAL else config.node_wait, console)
+            device = room.for_engines(config.engine)
             mode = engine_mode(config, device)
-            yield Bench(config=config, experiment=experiment, inputs=inputs, console=console, device=device, mode=mode)
+            yield Bench(
+                config=config, experiment=experiment, inputs=inputs, console=console, room=room, device=device, mode=mode
+            )
         write_used(experiment, config.cost)

@@ -14,7 +14,7 @@ from know_thyself.compute.session import quiet_worker
 from know_thyself.experiment import StageFolder
 from know_thyself.experiment.place import pull, push, received, remove, sent
 from know_thyself.experiment.writing import minding_space
-from know_thyself.models import tokenizer_files
+from know_thyself.models import bring, tokenizer_files
 from know_thyself.types import StageDone
 
 MODEL = "model"
@@ -49,7 +49,7 @@ def merge(folder: StageFolder, base: Path, adapter: Path, logs: Path, trust_remo
         base, adapter, out, logs = map(Path, received(paths))
         quiet_worker(logs / "merge.log")
         with minding_space(out):
-            merge_adapter(pull(base), pull(adapter), out, trust_remote_code)
+            merge_adapter(bring(base), pull(adapter), out, trust_remote_code)
         push(out)
 
     try:

@@ -27,8 +27,8 @@ from know_thyself.compute.tables import Workers, run_table_stage
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.protocol import Chat
 from know_thyself.experiment import StageFolder
-from know_thyself.experiment.place import pull
 from know_thyself.experiment.usage import Meter
+from know_thyself.models import bring
 from know_thyself.types import LabelMode, PromptStyle, Question, StageDone
 
 NUMBERS = ("entropy", "log_probability", "p_true")
@@ -90,7 +90,7 @@ class Prober:
         self._probe, self._meter = probe, Meter(Path(folder))
         if probe.device == "cpu":
             torch.set_num_threads(cores)
-        pull(Path(probe.base))
+        bring(Path(probe.base))
         self._chat = ChatTokenizer(probe.base, probe.trust_remote_code, probe.prefill)
         dtype = torch.float32 if probe.device == "cpu" else torch.bfloat16
         model: Any = AutoModelForCausalLM.from_pretrained(probe.base, dtype=dtype, trust_remote_code=probe.trust_remote_code)

@@ -20,7 +20,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 
 from know_thyself.compute.notice import RESIZE_EVERY, Outlook
-from know_thyself.compute.session import check_workers, device_kind, interruptible, quiet_worker
+from know_thyself.compute.room import device_kind
+from know_thyself.compute.session import interruptible, quiet_worker
 from know_thyself.errors import KnowThyselfError, StageError, first_line
 from know_thyself.experiment import StageFolder
 from know_thyself.experiment.place import address, pull, received, sent
@@ -40,11 +41,10 @@ NO_LIMIT = -1
 def train(folder: StageFolder, lesson: Lesson) -> StageDone:
     """Train `lesson` on the examples put into `folder`, and commit what was learned and the state to go on from.
 
-    Raises `ConfigError` when the cluster is too small for the workers, `StageError` when they keep failing.
+    Raises `StageError` when the workers keep failing.
     """
     began = time.monotonic()
     num_examples = pq.read_metadata(folder.path / EXAMPLES).num_rows
-    check_workers(lesson.config, lesson.device)
     try:
         with interruptible():
             _trainer(folder, lesson).fit()

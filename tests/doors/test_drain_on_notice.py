@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -316,6 +317,16 @@ def test_where_nothing_answers_it_waits(bench: Bench) -> None:
         assert "Connection refused" in watcher.stderr.readline()
         assert watcher.poll() is None
         watcher.kill()
+    assert bench.drains == []
+
+
+def test_it_ends_when_its_pod_does(bench: Bench) -> None:
+    """As the first process of a container it would not hear SIGTERM, were there nothing to hear it with."""
+    metadata = aws()
+    with serving(metadata), bench.start(metadata) as watcher:
+        metadata.await_questions(3)
+        watcher.send_signal(signal.SIGTERM)
+        assert watcher.wait(10) == 0
     assert bench.drains == []
 
 

@@ -261,6 +261,30 @@ def test_the_launcher_asks_for_the_token_and_keeps_the_dashboard_in(cloud: str) 
     assert "security_group" not in told["provider"]  # Ray's own lets in ssh and the nodes of the cluster
 
 
+def test_the_image_has_what_rays_launcher_runs_in_it() -> None:
+    """Its commands come through login shells, which begin with a PATH of their own, and the head reaches workers by ssh."""
+    packages = re.search(r"apt-get install (.*?)&&", dockerfile())
+    assert packages
+    assert {"openssh-client", "rsync"} <= set(packages[1].split())
+    path = re.search(r"ENV .*PATH=(\S+?):\$PATH", dockerfile())
+    assert path
+    assert f"echo 'PATH={path[1]}:$PATH' > /etc/profile.d/" in dockerfile()
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_what_is_shared_is_the_images_users_once_it_is_mounted(cloud: str) -> None:
+    told = launcher(cloud)["initialization_commands"]
+    mounted, owned = (next(i for i, line in enumerate(told) if word in line) for word in ("sudo mount", "install -d"))
+    assert mounted < owned
+    assert "nfsvers=4.1" in told[mounted]  # earlier ones leave the locks of a machine that is gone
+    assert "-o 1000 -g 1000 /shared" in told[owned]
+
+
+def test_the_machines_of_aws_are_not_rays_own_choice() -> None:
+    images = {kind["node_config"]["ImageId"] for kind in launcher("aws")["available_node_types"].values()}
+    assert images == {"MACHINE_IMAGE"}
+
+
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_the_launcher_prefers_spot_falls_back_and_watches(cloud: str) -> None:
     told = launcher(cloud)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from know_thyself import prompts
 from know_thyself.client.local import LocalJudge
+from know_thyself.compute.room import Room
 from know_thyself.config import ChatConfig, RunConfig, TrainConfig
 from know_thyself.data.splits import Questions
 from know_thyself.engine import vllm
@@ -128,8 +129,9 @@ def spec_of_an_experiment(base: ModelRef, chat: ChatTokenizer, prefill: str | No
     )
     config = RunConfig(model=base.name, chat=ChatConfig(prefill=prefill))
     experiment = Experiment(scratch)
+    console = Console()
     return bench.Bench(
-        config=config, experiment=experiment, inputs=inputs, console=Console(), device="cpu", mode="swap"
+        config=config, experiment=experiment, inputs=inputs, console=console, room=Room(0, console), device="cpu", mode="swap"
     ).engine_spec()
 
 

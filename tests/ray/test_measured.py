@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from know_thyself.compute.room import Room
 from know_thyself.compute.tables import write_part
 from know_thyself.config import LabelConfig, RunConfig, TrainConfig
 from know_thyself.data.logs import Log
@@ -123,6 +124,6 @@ def test_an_epoch_beyond_the_schedule_is_not_trained(tmp_path: Path, start: int,
 def test_an_epoch_without_examples_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = a_bench(tmp_path, train=TrainConfig(select="wrong"))
     monkeypatch.setattr("know_thyself.pipelines.rounds.select_examples", lambda *_: [])
-    monkeypatch.setattr("know_thyself.pipelines.bench.check_workers", lambda *_: None)  # there is no cluster
+    monkeypatch.setattr(Room, "for_training", lambda *_: None)  # there is no cluster
     with pytest.raises(ConfigError, match=r"leaves train\.select=wrong nothing to learn: use --train.select all"):
         alone.train(bench)

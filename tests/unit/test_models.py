@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from know_thyself.errors import ConfigError
-from know_thyself.models import packaged_world, resolve_model
+from know_thyself.models import bring, packaged_world, resolve_model
 
 FILES = ("config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.json")
 
@@ -97,8 +97,10 @@ def test_a_hub_model_is_fetched_whole_but_without_second_copies(folder: Path, mo
     others = ["README.md", "pytorch_model.bin", "original/model.safetensors", "original/config.json", "onnx/model.onnx"]
     fetched: list[str] = []
 
-    def snapshot_download(name: str, revision: str | None, allow_patterns: list[str], ignore_patterns: str) -> str:
-        assert (name, revision) == ("owner/name", "v1")
+    def snapshot_download(
+        name: str, revision: str | None, cache_dir: Path | None, allow_patterns: list[str], ignore_patterns: str
+    ) -> str:
+        assert (name, revision, cache_dir) == ("owner/name", "v1", None)
         allowed = [name for name in [*sharded, *others] if any(fnmatch(name, pattern) for pattern in allow_patterns)]
         fetched.extend(name for name in allowed if not fnmatch(name, ignore_patterns))
         return str(folder)
@@ -107,6 +109,51 @@ def test_a_hub_model_is_fetched_whole_but_without_second_copies(folder: Path, mo
     found = resolve_model("owner/name", "v1")
     assert (found.name, found.revision) == (str(folder), "v1")
     assert fetched == sharded
+
+
+COMMIT = "c" * 40
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, Path | None]]:
+    """What is asked of the hub, as repository, commit and cache; it lays the model down where the hub's cache has it."""
+    calls: list[tuple[str, str | None, Path | None]] = []
+
+    def snapshot_download(name: str, *, revision: str | None, cache_dir: Path | None, **_: object) -> str:
+        calls.append((name, revision, cache_dir))
+        assert cache_dir is not None
+        found = cache_dir / f"models--{name.replace('/', '--')}" / "snapshots" / str(revision)
+        found.mkdir(parents=True, exist_ok=True)
+        for file in FILES:
+            (found / file).write_bytes(content(file))
+        return str(found)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    return calls
+
+
+def test_a_node_fetches_what_the_driver_found_on_the_hub(
+    tmp_path: Path, asked: list[tuple[str, str | None, Path | None]]
+) -> None:
+    elsewhere = tmp_path / "cache" / "models--owner--a-name" / "snapshots" / COMMIT
+    assert bring(elsewhere) == elsewhere
+    assert asked == [("owner/a-name", COMMIT, tmp_path / "cache")]
+    assert sorted(file.name for file in elsewhere.iterdir()) == sorted(FILES)
+    assert bring(tmp_path / "plain") == tmp_path / "plain"
+    assert len(asked) == 1
+
+
+def test_a_judges_base_of_the_hub_is_found_on_another_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def snapshot_download(name: str, *, revision: str | None, **_: object) -> str:
+        asked.append((name, revision))
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    found = resolve_model(f"/home/another/hub/models--owner--name/snapshots/{COMMIT}", None)
+    assert asked == [("owner/name", COMMIT)]
+    assert found.name == str(folder)
 
 
 @pytest.mark.parametrize("name", ["world", "."])
