@@ -77,7 +77,7 @@ class FullTuning:
         """The base of `lesson`, all of it learning."""
         causal = _base(lesson)
         causal.requires_grad_(True)
-        return FullTuning(causal, Path(lesson.base), torch.bfloat16 if lesson.in_bf16 else torch.float32)
+        return FullTuning(causal, Path(lesson.base), _dtype(lesson))
 
     def save(self, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
         """Write the model in the type it computed with while it learned, and the base's tokenizer beside it.
@@ -112,9 +112,15 @@ def result_files(lesson: Lesson) -> list[Path]:
 
 
 def _base(lesson: Lesson) -> Any:
+    """The base in the type that DeepSpeed would make of it: in float32 a machine would have to hold twice as much at first."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(lesson.base, dtype=torch.float32, trust_remote_code=lesson.trust_remote_code)
+    trusted = lesson.trust_remote_code
+    return AutoModelForCausalLM.from_pretrained(lesson.base, dtype=_dtype(lesson), trust_remote_code=trusted)
+
+
+def _dtype(lesson: Lesson) -> torch.dtype:
+    return torch.bfloat16 if lesson.in_bf16 else torch.float32
 
 
 def _settle(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Merge: an adapter into its base, offline, in float32 on a CPU; the result is a plain model folder."""
+"""Merge: an adapter into its base, offline on a CPU; the result is a plain model folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ MODEL = "model"
 
 
 def merge_adapter(base: Path, adapter: Path, out: Path, trust_remote_code: bool = False) -> None:
-    """Write `base` with `adapter` merged in, with the base's tokenizer, to `out`."""
-    import torch
+    """Write `base` with `adapter` merged in, in the types of its own weights and with its tokenizer, to `out`."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32, trust_remote_code=trust_remote_code)
+    model = AutoModelForCausalLM.from_pretrained(str(base), dtype="auto", trust_remote_code=trust_remote_code)
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     merged.save_pretrained(out)
     for name, file in tokenizer_files(base).items():
