@@ -68,6 +68,7 @@ class EngineThread:
         self._tickets: deque[_Ticket] = deque()
         self._paces: deque[float] = deque(maxlen=PACES)
         self.waiting = self._working = 0
+        self._began = 0.0
         self._running: asyncio.Task[None] | None = None
 
     def start(self, start: Callable[[], Started]) -> Started:
@@ -84,9 +85,15 @@ class EngineThread:
             raise BusyError(RETRY_AFTER)
 
     def _is_too_late(self, number: int) -> bool:
-        """Whether a request of so many questions would wait too long for those before it, by the pace of the last batches."""
-        ahead = self.waiting + self._working
-        return ahead > FAIR * number and bool(self._paces) and ahead * median(self._paces) > self._patience
+        """Whether a request of so many questions would wait too long for those before it, by the pace of the last batches.
+
+        What is being judged already takes as long as it has taken, however few it is.
+        """
+        if self.waiting + self._working <= FAIR * number or not self._paces:
+            return False
+        pace = median(self._paces)
+        under_way = max(self._working * pace, time.perf_counter() - self._began) if self._working else 0.0
+        return self.waiting * pace + under_way > self._patience
 
     async def ask(self, judge: SyncJudge, asked: Sequence[Asked]) -> Said:
         """What `judge` says of `asked`, room or not. Raises `EngineError` where the judge fails."""
@@ -101,7 +108,7 @@ class EngineThread:
     async def run(self, work: Callable[[], Result]) -> Result:
         """What `work` comes to on the thread, as soon as that is free. Raises `EngineError` whatever goes wrong."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, _sealed, work)
         except Exception as error:
             raise EngineError(in_a_line(error)) from error
 
@@ -109,14 +116,14 @@ class EngineThread:
         """Judge batch after batch until nobody waits."""
         while tickets := self._next():
             judge, asked = tickets[0].judge, [one for ticket in tickets for one in ticket.asked]
-            began, self._working = time.perf_counter(), len(asked)
+            self._began, self._working = time.perf_counter(), len(asked)
             try:
                 said = await self.run(partial(judge.judge_each, asked))
                 check_said(asked, said)
             except EngineError as error:
                 _fail(tickets, error)
             else:
-                self._paces.append((time.perf_counter() - began) / len(asked))
+                self._paces.append((time.perf_counter() - self._began) / len(asked))
                 _hand_out(tickets, said)
             self._working = 0
 
@@ -134,6 +141,14 @@ class EngineThread:
 
     def _fits(self, ticket: _Ticket, judge: SyncJudge, size: int) -> bool:
         return ticket.judge is judge and size + len(ticket.asked) <= self._batch
+
+
+def _sealed(work: Callable[[], Result]) -> Result:
+    """What `work` comes to. Of all that it may raise, no future takes a `StopIteration`: who waits would wait for ever."""
+    try:
+        return work()
+    except StopIteration as error:
+        raise RuntimeError("something was looked for and is not there") from error
 
 
 def _fail(tickets: Sequence[_Ticket], error: EngineError) -> None:

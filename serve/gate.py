@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.errors import ConfigError, EngineError, first_line
 from know_thyself.types import Finish
 from know_thyself.wire import ChatRequest, Decision
+from know_thyself.wire.chat import LARGEST_SEED
 from serve.answering import Answerer, answered, spoken
 from serve.auth import Key
 from serve.completions import Completion
@@ -136,12 +138,12 @@ def stated(text: str, num_tokens: int) -> Answer:
 
 
 def sampling_of(request: ChatRequest) -> Sampling:
-    """How `request` wants its answer drawn."""
+    """How `request` wants its answer drawn: another each time where it names no seed, as OpenAI does it."""
     stop: Sequence[str] = [request.stop] if isinstance(request.stop, str) else request.stop or ()
     return Sampling(
         max_tokens=request.max_completion_tokens or request.max_tokens,
         temperature=request.temperature or 0.0,
         top_p=request.top_p or 1.0,
-        seed=request.seed or 0,
+        seed=secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else request.seed,
         stop=tuple(stop),
     )

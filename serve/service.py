@@ -89,9 +89,11 @@ class Service:
     async def consult(self, key: Key | None, questions: Sequence[Asked | Refusal]) -> list[Opinion | Refusal]:
         """What the judge says of each of `questions`, in order among the refusals, if `key` may ask so many.
 
-        Raises `ServiceError` 429 where it may not, and what `Judge.judge` raises.
+        Raises `ServiceError` 429 where it may not, which costs it nothing, and what `Judge.judge` raises.
         """
-        await self.limiter.take(key, "questions", sum(isinstance(one, Asked) for one in questions))
+        if number := sum(isinstance(one, Asked) for one in questions):
+            self.judge.check_room(number)  # before they count: who is turned away has asked nothing
+            await self.limiter.take(key, "questions", number)
         return await consult(self.judge, questions)
 
     def record(self, key: Key | None, outcomes: Sequence[Outcome]) -> str:

@@ -87,7 +87,8 @@ class LocalJudge:
         self._room = _room_of(self.card)
         scratch = tempfile.mkdtemp(prefix="know-thyself-")
         self._clean = weakref.finalize(self, shutil.rmtree, scratch)
-        self._answerer = ModelRef(name=str(folder / MODEL) if (folder / MODEL).is_dir() else base.name)
+        is_whole = (folder / MODEL).is_dir()
+        self._answerer = ModelRef(name=str(folder / MODEL), digest=self.card.digest) if is_whole else ModelRef(name=base.name)
         self._judge = self._merged(base, folder / ADAPTER, Path(scratch) / MODEL, trust_remote_code)
         start = partial(_started, self.card, base, engine or EngineConfig(), trust_remote_code)
         takes_two = answers and self._judge != self._answerer

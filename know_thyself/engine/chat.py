@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from random import SystemRandom
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -20,7 +21,8 @@ from know_thyself.errors import ConfigError, first_line
 from know_thyself.prompts import Message
 
 SEAMS = "".join(map(chr, range(0xE000, 0xF900)))
-"""Characters without a meaning (for private use), one of which stands at each cut until the chat is rendered."""
+"""Characters without a meaning (for private use), two of which stand at each cut until the chat is rendered."""
+DRAWN = SystemRandom()
 
 
 class ChatTokenizer:
@@ -198,5 +200,6 @@ def _pattern(marks: Sequence[str]) -> re.Pattern[str]:
 
 
 def _seam(texts: Sequence[str]) -> str:
-    """A character that is in none of `texts`. Raises `ValueError` where each of `SEAMS` is."""
-    return next(seam for seam in SEAMS if not any(seam in text for text in texts))
+    """Two of `SEAMS`, unlike, that stand side by side in none of `texts`: nobody can foresee which, and so bring them along."""
+    seam = "".join(DRAWN.sample(SEAMS, 2))
+    return _seam(texts) if any(seam in text for text in texts) else seam

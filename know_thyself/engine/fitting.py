@@ -100,10 +100,11 @@ class _Fitting:
 
     def fit(self, questions: Sequence[Question]) -> list[Question]:
         """`questions`, each with the longest context that fits."""
-        searched = {i: self._bisect(question) for i, question in enumerate(questions) if self._has_no_ends(question)}
-        counted = [question for i, question in enumerate(questions) if i not in searched]
+        without = [self._has_no_ends(question) for question in questions]
+        searched = iter(self._search([question for question, is_so in zip(questions, without, strict=True) if is_so]))
+        counted = [question for question, is_so in zip(questions, without, strict=True) if not is_so]
         others = iter(self._fit_by_tokens(counted) if counted else [])
-        return [searched[i] if i in searched else next(others) for i in range(len(questions))]
+        return [next(searched if is_so else others) for is_so in without]
 
     def _has_no_ends(self, question: Question) -> bool:
         """Whether the tokenizer cannot tell where the tokens end that a prompt makes of the context."""
@@ -129,17 +130,19 @@ class _Fitting:
         encodings = self.chat.tokenizer(texts, add_special_tokens=False, verbose=False).encodings
         return list(encodings or [])
 
-    def _bisect(self, question: Question) -> Question:
-        """`question` fitted without knowing where its tokens end: to the character, by bisection."""
-        ends = range(1, len(question.context or "") + 1)
-        fits, fails = 0, len(ends) + 1
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            if self._excess([_cut(question, ends, middle)])[0] > 0:
-                fails = middle
-            else:
-                fits = middle
-        return _cut(question, ends, fits)
+    def _search(self, questions: Sequence[Question]) -> list[Question]:
+        """`questions` fitted without knowing where their tokens end: to the character, all at once.
+
+        Each is tried at twice what fitted last, then bisected, so that no prompt is ever much longer than what fits.
+        """
+        ends = [range(1, len(question.context or "") + 1) for question in questions]
+        fits, fails = [0] * len(questions), [len(own) + 1 for own in ends]
+        while left := [i for i in range(len(questions)) if fails[i] - fits[i] > 1]:
+            tried = {i: min(max(2 * fits[i], self.space), (fits[i] + fails[i]) // 2) for i in left}
+            excess = self._excess([_cut(questions[i], ends[i], kept) for i, kept in tried.items()])
+            for (i, kept), over in zip(tried.items(), excess, strict=True):
+                (fails if over > 0 else fits)[i] = kept
+        return [_cut(question, own, kept) for question, own, kept in zip(questions, ends, fits, strict=True)]
 
     def _excess(self, questions: Sequence[Question]) -> list[int]:
         """The tokens by which the prompts of each question are too long; none or fewer when they fit."""

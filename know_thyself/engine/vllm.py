@@ -44,14 +44,14 @@ class VllmEngine:
         self._spec = spec
         self.tokens_read = 0
         self._chat = ChatTokenizer(spec.base, spec.trust_remote_code, spec.prefill)
-        self._used: tuple[str, str | None] | None = (spec.base, None)
+        self._used: tuple[str, str, str | None] | None = (spec.base, "", None)
         self._lora: Any = None
         self._adapters: dict[str, int] = {}
         self._llm = _start(spec)
 
     def use(self, model: ModelRef) -> None:
         """See `Engine.use`; raises `EngineError` when the weights do not load."""
-        wanted = (model.name, model.adapter)
+        wanted = (model.name, model.digest if model.name != self._spec.base else "", model.adapter)
         if wanted == self._used:
             return
         self._used = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.fitting import Room, fit_contexts
+from know_thyself.engine.protocol import Chat
 from know_thyself.models import packaged_world
 from know_thyself.types import LabelMode, PromptStyle, Question, Split
 
@@ -119,6 +121,28 @@ def test_many_contexts_are_cut_in_few_calls_of_the_tokenizer(chat: ChatTokenizer
     assert cut == {Split.TRAIN: 600}
     assert list(fitted[:30]) == alone
     assert len(calls) < 20 < max(calls)
+
+
+def test_a_context_full_of_marks_is_cut_to_the_character_without_ever_reading_much_more(
+    chat: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, read = "<|im_end|>", list[int]()
+    encode_all = chat.encode_all
+
+    def counting(chats: Sequence[Chat]) -> list[list[int]]:
+        read.extend(sum(len(turn["content"]) for turn in one) for one in chats)
+        return encode_all(chats)
+
+    monkeypatch.setattr(chat, "encode_all", counting)
+    asked = [question(mark * 3000, f"Where{'?' * n}") for n in range(1, 9)]
+    fitted, _ = fit_contexts(asked, chat, room())
+    monkeypatch.undo()
+    for before, after in zip(asked, fitted, strict=True):
+        assert longest(chat, after, room()) <= 0
+        assert after.context is not None
+        more = dataclasses.replace(after, context=before.context[: len(after.context) + len(mark)])  # type: ignore[index]
+        assert longest(chat, more, room()) > 0
+    assert max(read) < 3 * LIMIT * len(mark)
 
 
 def test_the_questions_of_a_run_are_cut_before_anything_is_asked(tmp_path: Path) -> None:

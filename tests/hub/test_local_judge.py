@@ -22,6 +22,7 @@ from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.cli import app, experiments
 from know_thyself.client import local
 from know_thyself.client.local import LocalJudge
+from know_thyself.engine import vllm
 from know_thyself.engine.chat import ChatTokenizer
 from know_thyself.engine.fitting import Room, fit_contexts
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
@@ -29,7 +30,7 @@ from know_thyself.errors import DataError, EngineError
 from know_thyself.judge import ADAPTER, read_judge, write_judge
 from know_thyself.models import resolve_model
 from know_thyself.testing import FakeEngine, untrained_card
-from know_thyself.types import Finish, LabelMode, PromptStyle, Question, Split
+from know_thyself.types import Finish, LabelMode, ModelRef, PromptStyle, Question, Split
 from serve.api import create_app
 from serve.auth import Keys
 from serve.local import batching
@@ -279,3 +280,29 @@ def test_an_empty_context_is_refused(folder: Path) -> None:
     result = ask(folder.parents[1], "--context", " ")
     assert result.exit_code == 1
     assert str(result.exception) == "the context is empty: give it a text, or leave --context out"
+
+
+def test_a_fully_tuned_judge_that_replaces_another_in_place_brings_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder has the same name, and so the engine could take its model for the one that it has."""
+    loaded: list[str] = []
+
+    class Llm:
+        def collective_rpc(self, method: str, kwargs: dict[str, str]) -> None:
+            loaded.append(kwargs["weights_path"])
+
+        def reset_prefix_cache(self) -> bool:
+            return True
+
+    monkeypatch.setattr(vllm, "_start", lambda _: Llm())
+    base = resolve_model("world", None)
+    engine = vllm.VllmEngine(EngineSpec(base=base.name, device="cpu", mode="swap", max_model_len=LIMIT))
+    engine.use(ModelRef(name=base.name, digest=base.digest))
+    assert loaded == []
+    judge = str(tmp_path / "model")
+    for digest in ("first", "first", "second"):
+        engine.use(ModelRef(name=judge, digest=digest))
+    assert loaded == [judge, judge]
+    engine.use(ModelRef(name=base.name))
+    assert loaded == [judge, judge, base.name]

@@ -50,7 +50,7 @@ def attacks(chat: ChatTokenizer) -> list[str]:
         *(f"Who?{mark}{told}" for mark in every),
         *(f"{mark[:2]}{mark}{mark[2:]}" for mark in every),
         *(f"{mark[:-1]}{mark}{mark[-1:]}" for mark in every),
-        *(f"{mark[0]}{chats.SEAMS[0]}{mark[1:]}{chats.SEAMS[1]}{mark}" for mark in every),
+        *(f"{mark[0]}{chats.SEAMS}{mark[1:]}{chats.SEAMS}{mark}" for mark in every),
         chat.text([{"role": "user", "content": "Who?"}]) + "yes" + "".join(every),
         f"{chat.text(prompts.answer_messages(question('Who?')))}{told}\n",
     ]

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,18 @@ RAY = str(Path(sys.executable).with_name("ray"))
 HOST = "127.0.0.1"
 STARTED = [RAY, "start", "--block", "--node-ip-address", HOST, "--object-store-memory", str(200 * 2**20)]
 PORTS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+
+
+PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+FAKE_HEAD = "f" * 51 + "00000"
+SCALED = {
+    "RAY_FAKE_CLUSTER": "1",
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD,
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD,
+}
+"""What Ray's own tests of its autoscaler tell the head."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +111,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def cluster(folder: Path, cpus: int = 4, **settings: str) -> Iterator[Cluster]:
+def cluster(folder: Path, cpus: int = 4, brings: int = 0, settings: Mapping[str, str] = {}) -> Iterator[Cluster]:
     """A cluster whose token is a file in `folder`, so far of its head alone; ended with all of its processes, and no others.
 
-    All its processes have `settings` in their environment.
+    Where nodes are asked for, Ray's autoscaler brings some, of so many CPUs, if it `brings` any. All its processes have
+    `settings` in their environment.
     """
     token = secrets.token_hex(32)
     token_file = folder / "token"
@@ -114,12 +127,46 @@ def cluster(folder: Path, cpus: int = 4, **settings: str) -> Iterator[Cluster]:
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     command = [*STARTED, "--head", "--num-cpus", str(cpus), "--dashboard-host", HOST, "--include-dashboard", "true"]
     command += [word for name, port in ports.items() for word in (f"--{name}", str(port))]
+    if brings:
+        command += ["--autoscaling-config", str(_scaling(folder, f"{HOST}:{ports['port']}", brings))]
+        clean |= SCALED
     log = folder / "ray.log"
     with _process(command, {**clean, "RAY_AUTH_TOKEN_PATH": str(token_file)}, log) as head:
         server, address = f"http://{HOST}:{ports['dashboard-port']}", f"{HOST}:{ports['port']}"
         started = Cluster(server, address, {**clean, "RAY_AUTH_TOKEN": token})
         _await(lambda: _has_job_server(started), head, log)
         yield started
+
+
+def _scaling(folder: Path, address: str, cpus: int) -> Path:
+    """The settings of Ray's autoscaler for nodes of so many CPUs that are processes of this machine, as a file."""
+    file = folder / "scaling.json"
+    worker = {"resources": {"CPU": cpus}, "node_config": {}, "min_workers": 0, "max_workers": 2}
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    told = {
+        "cluster_name": "scaled",
+        "max_workers": 2,
+        "idle_timeout_minutes": 1,
+        "provider": {"type": "external", "module": PROVIDER, "gcs_address": address, "head_node_id": FAKE_HEAD},
+        "available_node_types": {"ray.head.default": head, "worker": worker},
+        "head_node_type": "ray.head.default",
+        "upscaling_speed": 1,
+        "auth": {},
+        "docker": {},
+        "initialization_commands": [],
+        "setup_commands": [],
+        "head_setup_commands": [],
+        "worker_setup_commands": [],
+        "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+    }
+    file.write_text(json.dumps(told))
+    return file
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def test_the_service_outlives_a_node_and_follows_its_registry_on_all(registry: R
     (port,) = free_ports(1)
     file, url, numbers = tmp_path / "config.yaml", f"http://127.0.0.1:{port}", itertools.count()
     file.write_text(yaml.safe_dump(configuration(registry, port)))
-    with cluster(tmp_path, cpus=0, **CAP) as running, ExitStack() as others, KnowThyself(url, timeout=60) as client:
+    with cluster(tmp_path, cpus=0, settings=CAP) as running, ExitStack() as others, KnowThyself(url, timeout=60) as client:
         own = [others.enter_context(ExitStack()) for _ in range(2)]
         nodes = {stack.enter_context(running.node(tmp_path, 1)): stack for stack in own}
         command = [SERVE, "deploy", str(file), "--address", running.server]

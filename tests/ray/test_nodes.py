@@ -7,11 +7,23 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import PATIENCE, write_fake_questions
 from tests.ray.cluster import Cluster, cluster
 from tests.ray.runs import Run, wait_until
 
 DEATHS = 2
+
+
+@pytest.mark.slow
+def test_a_cluster_that_has_scaled_to_nothing_brings_what_a_job_needs(small_world: Path, tmp_path: Path) -> None:
+    questions = write_fake_questions(tmp_path / "questions", 120, 60)
+    with cluster(tmp_path, cpus=0, brings=2) as running:
+        run = Run(tmp_path / "experiments", small_world / "model", questions, "--address", running.address, job="sample")
+        output = run.finish(**running.environment)
+    assert "engine.actors-min=1 needs 3 CPUs with those that read and write: waiting" in output
+    assert run.rows_committed("examine") == 180
 
 
 def has_more(run: Run, rows: int) -> bool:

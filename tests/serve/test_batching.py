@@ -142,6 +142,23 @@ def test_who_would_wait_too_long_is_told_to_come_back_and_lists_wait_for_lists()
         asyncio.run(scene(judge))
 
 
+def test_nobody_is_let_in_behind_a_batch_that_already_takes_too_long() -> None:
+    async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
+        gated.gate.set()
+        for _ in range(queueing.PACES):
+            await judge.judge(questions("quick"))
+        gated.gate.clear()
+        gated.entered.clear()
+        calls = await busy(judge, gated, [*"0123456789"])
+        await asyncio.sleep(0.2)
+        with pytest.raises(BusyError):
+            await judge.judge(questions("one more"))
+        gated.gate.set()
+        assert [len(await call) for call in calls] == [1, 10]
+
+    run(scene, patience=0.1)
+
+
 def test_one_slow_batch_keeps_nobody_out() -> None:
     async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:
         gated.gate.set()
@@ -184,8 +201,12 @@ def test_who_leaves_is_not_judged_and_keeps_nobody_from_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("failure", "fault"),
-    [(EngineError("out of memory"), "out of memory"), (KeyError("x"), "KeyError: 'x'")],
-    ids=["engine", "unforeseen"],
+    [
+        (EngineError("out of memory"), "out of memory"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (StopIteration(), "RuntimeError: something was looked for and is not there"),
+    ],
+    ids=["engine", "unforeseen", "what no future takes"],
 )
 def test_a_judge_that_fails_is_told_to_all_who_wait_and_asked_again_by_the_next(failure: Exception, fault: str) -> None:
     async def scene(judge: BatchingJudge[Gated], gated: Gated) -> None:

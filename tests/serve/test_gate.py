@@ -125,7 +125,8 @@ def test_a_stream_is_events_up_to_its_end() -> None:
     assert events[-2:] == ["data: [DONE]", ""]
 
 
-def test_the_answer_is_drawn_as_it_was_asked(gate: Gated) -> None:
+def test_the_answer_is_drawn_as_it_was_asked(gate: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.gate.secrets.randbelow", lambda _: 0)
     gate.ask()
     said, _ = gate.ask(max_tokens=9, max_completion_tokens=1, temperature=0.7, top_p=0.9, seed=3, user="me", n=1)
     assert (said.choices[0].message.content, said.choices[0].finish_reason) == ("value", "length")
@@ -138,6 +139,12 @@ def test_the_answer_is_drawn_as_it_was_asked(gate: Gated) -> None:
         Sampling(stop=("nothing", "ue")),
         Sampling(stop=("l",)),
     ]
+
+
+def test_who_names_no_seed_is_given_another_answer_each_time(gate: Gated) -> None:
+    for _ in range(3):
+        gate.ask(temperature=1.0)
+    assert len({sampling.seed for _, sampling in gate.answerer.asked[-3:]}) == 3
 
 
 def test_the_whole_chat_is_judged_and_answered(gate: Gated) -> None:

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from know_thyself.testing import FakeJudge
 from know_thyself.wire import MAX_INPUTS
 from serve.auth import Keys, Scope
+from serve.judging import BusyError
 from serve.limits import Limiter, LocalStore
 from serve.policy import Limits, read_policy
 from serve.service import Backing
@@ -51,6 +53,24 @@ def test_a_list_counts_each_of_its_questions_and_is_taken_whole_or_not_at_all() 
 
     assert [ask(128), ask(100), ask(72), ask(1)] == [200, 429, 200, 429]
     assert post(client, {"input": ["", SURE]}, **bearer("other")).status_code == 200
+
+
+class Busy(FakeJudge):
+    """A judge that has no room as long as it is `full`."""
+
+    full = True
+
+    def check_room(self, number: int) -> None:
+        if self.full:
+            raise BusyError(1)
+
+
+def test_who_is_turned_away_for_want_of_room_has_asked_nothing() -> None:
+    judge = Busy()
+    client = served(judge, policy=policy_of(limits=Limits(questions_per_minute=128)), keys=TWO)
+    assert {told(post(client, {"input": [SURE] * 64}, **bearer("one")))[2] for _ in range(3)} == {"judge_busy"}
+    judge.full = False
+    assert post(client, {"input": [SURE] * 128}, **bearer("one")).status_code == 200
 
 
 def test_a_key_has_its_own_limits_where_it_has_any() -> None:
