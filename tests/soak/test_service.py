@@ -18,7 +18,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from benchmarks.load import BEYOND, closed, opened, over_http, rising
+from benchmarks.load import BEYOND, Load, closed, opened, over_http, rising
 from benchmarks.models import endless_texts, world_model, world_questions
 from benchmarks.service import PATIENCE, serving, untrained_card
 from know_thyself.judge import write_judge
@@ -101,7 +101,7 @@ def test_an_hour_of_good_and_bad_requests_leaves_it_as_it_was(service: tuple[str
             seen.append((now, memory_of(process), open_files(process)[False], len(list((process / "task").iterdir()))))
             await asyncio.sleep(SOAK / LOOKS)
 
-    async def scene() -> None:
+    async def scene() -> Load:
         async with over_http(url) as ask, aiohttp.ClientSession(url) as session:
             bodies = itertools.cycle(INVALID.items())
             texts = itertools.cycle([question.text for question in world_questions(6000)])  # an engine's cache soon holds them
@@ -120,9 +120,9 @@ def test_an_hour_of_good_and_bad_requests_leaves_it_as_it_was(service: tuple[str
             load = await opened(mixed, texts, 0.6 * capacity, SOAK, seed=0)
             await watching
             print(f"\n{load.judged} answered, {load.refused} told to come back, at {0.6 * capacity:.0f} requests/s")
-            assert load.refused <= load.judged / 1000
+            return load
 
-    asyncio.run(scene())
+    load = asyncio.run(scene())
     moments, memory, files, threads = (np.array(column) for column in zip(*seen[LOOKS // 4 :], strict=True))
     slope = float(np.polyfit(moments, memory, 1)[0]) * 3600
     print(
@@ -130,6 +130,7 @@ def test_an_hour_of_good_and_bad_requests_leaves_it_as_it_was(service: tuple[str
         end="",
     )
     print(f"threads {threads.min():.0f} to {threads.max():.0f}")
+    assert load.refused <= load.judged / 1000
     assert slope * min(1.0, SOAK / 3600) <= GROWTH
     quarter = len(files) // 4
     assert files[-quarter:].max() <= files[:quarter].max()
