@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -15,8 +16,10 @@ from serve.answering import Answerer
 from serve.auth import Keys
 from serve.deciding import Decider
 from serve.errors import answer_errors
+from serve.following import Look, following
 from serve.gate import Gate
 from serve.judging import Judge
+from serve.keyring import Keyring, Renewal
 from serve.limits import Limiter
 from serve.middleware import BodyCap, LoopbackOnly, Observer, Secured
 from serve.policy import Policy
@@ -54,26 +57,29 @@ def create_app(
     backing: Backing | None = None,
     *,
     others: Others = ALONE,
+    keys_file: Path | None = None,
     max_body: int = MAX_BODY,
     loopback_only: bool = False,
 ) -> FastAPI:
     """The service of `judge` under `policy`, for the holders of `keys`, for everyone where there are none.
 
-    `answerer`, the model that is judged, answers what passes the gate. `others` are the judges besides. All stands on
-    `backing`, of its own when none is given. Bodies may have `max_body` bytes; `loopback_only` refuses requests that name
-    another host. Raises `ConfigError` as `decider_of` and `Gate.of`, `JudgeError` for a canary of another model than answers.
+    The keys follow their `keys_file`. `answerer`, the model that is judged, answers what passes the gate. `others` are the
+    judges besides. All stands on `backing`, of its own when none is given. Bodies may have `max_body` bytes; `loopback_only`
+    refuses requests that name another host. Raises `ConfigError` as `decider_of` and `Gate.of`, `JudgeError` for a canary of
+    another model than answers.
     """
-    behind, created = backing or Backing(), int(time.time())
+    behind, created, keyring = backing or Backing(), int(time.time()), Keyring(keys)
     limiter = Limiter(usual=policy.limits, store=behind.store)
 
     def serve(one: Judge) -> Service:
         if answerer is not None:
             check_answerer(one.card, judge.card)
-        decider = decider_of(one.card, policy, keys)
+        decider = decider_of(one.card, policy, keyring.keys)
         return Service(judge=one, decider=decider, limiter=limiter, backing=behind, created=created)
 
     serving, gate = Serving(serve, judge, others), Gate.of(policy, answerer)
     succession = Succession(others.successors, serving) if others.successors else None
+    renewal = Renewal(keys_file, keyring, serving.check) if keys_file else None
     # The pages that FastAPI brings load scripts from elsewhere.
     app = FastAPI(
         title="know-thyself",
@@ -81,10 +87,10 @@ def create_app(
         summary="Can the model answer this?",
         docs_url=None,
         redoc_url=None,
-        lifespan=_living(gate, succession),
+        lifespan=_living(gate, [one.look for one in (succession, renewal) if one]),
     )
     app.state.serving, app.state.succession, app.state.gate = serving, succession, gate
-    app.state.backing, app.state.keys, app.state.limiter = behind, keys, limiter
+    app.state.backing, app.state.keyring, app.state.limiter = behind, keyring, limiter
     _route(app)
     answer_errors(app)
     app.add_middleware(BodyCap, limit=max_body)
@@ -95,16 +101,16 @@ def create_app(
     return app
 
 
-def _living(gate: Gate | None, succession: Succession | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The life of an app: it follows the registry, and closes the gate at the end."""
+def _living(gate: Gate | None, looks: Sequence[Look]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The life of an app: it follows what it `looks` at, and closes the gate at the end."""
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             if gate is not None:
                 opened.push_async_callback(gate.close)
-            if succession is not None:
-                await opened.enter_async_context(succession.following())
+            for look in looks:
+                await opened.enter_async_context(following(look))
             yield
 
     return life

@@ -96,7 +96,7 @@ def guarded(scope: Scope, *, judges: bool = False) -> type[APIRoute]:
 
             async def guard(request: Request) -> Response:
                 state = request.app.state
-                request.state.key = admit(state.keys, request.headers.get("authorization", ""), scope)
+                request.state.key = admit(state.keyring.keys, request.headers.get("authorization", ""), scope)
                 await state.limiter.take(request.state.key, "requests", 1)
                 if judges:
                     state.serving.check_room(request.headers.get("content-length", ""))

@@ -162,7 +162,7 @@ def read_settings(file: Path, kind: type[Settings]) -> Settings:
     """The settings of `kind` in `file`, TOML or (by its suffix) JSON. Raises `ConfigError`, without any value of the file."""
     try:
         return kind.model_validate(_parsed(file))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
             raise ConfigError(": ".join(filter(None, (str(file), *first_fault(error))))) from None
         raise ConfigError(f"{file} cannot be read as TOML or JSON ({type(error).__name__}): mend it, or name another") from None

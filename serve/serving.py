@@ -13,6 +13,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from serve.auth import Keys
 from serve.judging import Judge
 from serve.registry import Successors
 from serve.service import Service
@@ -51,6 +52,11 @@ class Serving:
         service = self._serve(judge)
         shadow = self._others.shadow
         return replace(service, judge=Shadowed(judge, shadow, service.meter)) if shadow else service
+
+    def check(self, keys: Keys) -> None:
+        """Raise `ConfigError` where one of `keys` asks for what a judge that answers its requests cannot promise."""
+        for service in filter(None, (self.prod, self.canary)):
+            service.decider.check(keys.keys)
 
     def check_room(self, length: str) -> None:
         """Raise `BusyError` where a request need not be read, by the `length` of its body in its header: there is no room.

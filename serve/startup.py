@@ -130,6 +130,7 @@ def app_of(
         LocalAnswerer(judge) if plan.settings.answer else None,
         backing,
         others=Others(canary=canary, share=share, shadow=shadow, successors=_successors(plan, judge)),
+        keys_file=plan.settings.keys,
         loopback_only=not plan.keys.keys,
     )
     if plan.settings.otel:

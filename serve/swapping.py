@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from know_thyself.errors import JudgeError, in_a_line
 from know_thyself.judge import read_judge
 from serve.registry import Appointed, Successors
 from serve.service import Service
 from serve.serving import Serving
-
-PERIOD = 2.0
-"""Seconds between two looks at what the registry names."""
 
 log = logging.getLogger("serve.swapping")
 
@@ -44,22 +41,6 @@ class Succession:
                 self._seen = self._registry.appoint(name)
             self._install(name, service)
             return service
-
-    @asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
-        """Meanwhile, look at what the registry names every `PERIOD` seconds."""
-        task = asyncio.create_task(self._follow())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def _follow(self) -> None:
-        while True:
-            await self.look()
-            await asyncio.sleep(PERIOD)
 
     async def look(self) -> None:
         """Swap where the registry names another judge than it did. A judge that is refused is told, and not tried again."""

@@ -31,16 +31,24 @@ class Traced:
             method, _caller(scope), SpanKind.SERVER, record_exception=False, set_status_on_exception=False
         ) as span:
             span.set_attribute("http.request.method", method)
+            status = 500
 
             async def watched(message: Message) -> None:
+                nonlocal status
                 if message["type"] == "http.response.start":
-                    span.set_attribute("http.response.status_code", message["status"])
-                    if message["status"] >= 500:
+                    status = message["status"]
+                    span.set_attribute("http.response.status_code", status)
+                    if status >= 500:
                         span.set_status(StatusCode.ERROR)
                 await send(message)
 
             try:
                 await self._app(scope, receive, watched)
+            except Exception:
+                # Unless an answer has begun, one of 500 is given outside of all middleware.
+                span.set_attribute("http.response.status_code", status)
+                span.set_status(StatusCode.ERROR)
+                raise
             finally:
                 route = getattr(scope.get("route"), "path", UNMATCHED)
                 span.set_attribute("http.route", route)

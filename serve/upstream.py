@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx2
@@ -54,18 +55,22 @@ class Upstream:
         await self._client.aclose()
 
     async def forward(self, request: ChatRequest, headers: Headers) -> Response:
-        """The upstream's reply to `request`, with `headers` instead of its own. Raises `ServiceError` 502 or 504."""
+        """The upstream's reply to `request`, with `headers` instead of its own.
+
+        Raises `ServiceError`: 400 where it refuses the request, 429 where it is asked too much, 502 or 504 where it fails.
+        """
         body = {**request.model_dump(exclude_unset=True, by_alias=True), "model": self._model}
         if request.stream:
             return await streamed(self._events(body), headers)
         with _told():
             answer = await self._client.post(PATH, json=body)
-        return JSONResponse(_completion(answer), headers=headers)
+        return _passed_on(answer, headers)
 
     async def _events(self, body: dict[str, Any]) -> AsyncIterator[str]:
         with _told():
             async with self._client.sse(PATH, method="POST", json=body) as source:
                 _check(source.response)
+                source.response.encoding = "utf-8"  # as all event streams, whatever its header says
                 async for said in source:
                     yield event(said.data)
                     if said.data == DONE:
@@ -73,21 +78,34 @@ class Upstream:
         raise _failed("it broke off")
 
 
-def _completion(answer: httpx2.Response) -> dict[str, Any]:
-    """The completion that `answer` holds. Raises `ServiceError` 502 where it holds none."""
+def _passed_on(answer: httpx2.Response, headers: Headers) -> Response:
+    """The completion that `answer` holds, with `headers`. Raises `ServiceError` as `forward`, also for one that is no JSON."""
     _check(answer)
-    try:
+    with suppress(ValueError, RecursionError):
         completion = answer.json()
-    except ValueError:
-        completion = None
-    if not isinstance(completion, dict) or "choices" not in completion:
-        raise _failed("its answer is no completion")
-    return completion
+        if isinstance(completion, dict) and "choices" in completion:
+            return JSONResponse(completion, headers=headers)
+    raise _failed("its answer is no completion")
 
 
 def _check(answer: httpx2.Response) -> None:
-    if not answer.is_success:
-        raise _failed(f"its answer has status {answer.status_code}")
+    """Raise `ServiceError` unless `answer` is a success: whose fault is it, the request's, the hour's, the upstream's?"""
+    match answer.status_code:
+        case 400 | 413 | 422 as status:
+            log.warning("the upstream refuses a request: its answer has status %d", status)
+            told = f"the upstream refuses this request (its answer has status {status}): ask for something else"
+            raise ServiceError(400, "upstream_refused", told)
+        case 429:
+            log.warning("the upstream is asked too much")
+            wait = _seconds(answer.headers.get("retry-after", ""))
+            raise ServiceError(429, "upstream_busy", "the upstream is asked too much: ask again later", retry_after=wait)
+        case status if not answer.is_success:
+            raise _failed(f"its answer has status {status}")
+
+
+def _seconds(wait: str) -> int:
+    """The seconds that a header asks to `wait`; 0, which is not told, where it is no number of them, or days."""
+    return int(wait) if re.fullmatch("[0-9]{1,5}", wait) else 0
 
 
 @contextmanager

@@ -25,12 +25,14 @@ from know_thyself.judge import write_judge
 from know_thyself.testing import FakeJudge, fake_card
 from know_thyself.types import Finish
 from know_thyself.wire import AUTO
+from serve import following
 from serve.__main__ import last_judge, parse, run, taken
+from serve.auth import Keys, Scope
 from serve.local import WARM_UP
 from serve.middleware import Observer
 from serve.routes import chat
 from serve.tracing import Traced
-from tests.serve.apps import ROUTE, SURE, UNSURE
+from tests.serve.apps import ROUTE, SURE, UNSURE, bearer, key
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -170,6 +172,25 @@ def test_requests_are_traced_only_where_it_is_asked_for(judge: Path, monkeypatch
     run(parse(["--judge", str(judge), "--port", "0", *flags]))
     assert (found[0] is Traced) == bool(flags)
     assert Observer in found
+
+
+def test_the_file_of_keys_is_followed(judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        with TestClient(server.config.app, "http://127.0.0.1", headers=bearer("leaked")) as client:  # type: ignore[arg-type]
+            assert client.get("/v1/models").status_code == 200
+            keys.write_text(Keys(keys=(key("fresh", Scope.JUDGE),)).model_dump_json())
+            ends = time.monotonic() + 10
+            while client.get("/v1/models").status_code != 401:
+                assert time.monotonic() < ends
+                time.sleep(0.01)
+            assert client.get("/v1/models", headers=bearer("fresh")).status_code == 200
+
+    monkeypatch.setattr(local, "LocalJudge", Opened)
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    monkeypatch.setattr(following, "PERIOD", 0.01)
+    keys = judge.parent / "keys.json"
+    keys.write_text(Keys(keys=(key("leaked", Scope.JUDGE),)).model_dump_json())
+    run(parse(["--judge", str(judge), "--port", "0", "--keys", str(keys)]))
 
 
 def test_one_judge_comes_from_one_place(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from know_thyself.errors import ConfigError, EngineError, JudgeError
 from know_thyself.judge import JudgeCard, read_judge, write_judge
 from know_thyself.testing import FakeAnswerer, FakeJudge, fake_card
 from know_thyself.wire import AUTO
-from serve import swapping
+from serve import following
 from serve.api import create_app
 from serve.auth import Keys
 from serve.batching import Said
@@ -301,7 +301,7 @@ def test_the_service_follows_what_the_registry_names(registry: Registry, caplog:
 
 
 def test_the_service_looks_at_the_registry_for_as_long_as_it_lives(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(swapping, "PERIOD", 0.01)
+    monkeypatch.setattr(following, "PERIOD", 0.01)
 
     async def scene(client: httpx2.AsyncClient, app: FastAPI, judges: list[Named]) -> None:
         async with app.router.lifespan_context(app):

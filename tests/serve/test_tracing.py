@@ -10,11 +10,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from know_thyself.errors import EngineError
-from know_thyself.testing import FakeJudge
+from know_thyself.testing import FakeAnswerer, FakeJudge
+from know_thyself.wire import AUTO
 from serve.__main__ import parse
 from serve.api import create_app
 from serve.auth import Keys
 from serve.policy import read_policy
+from serve.routes import chat
 from serve.tracing import Traced, exporting
 from tests.serve.apps import ROUTE, SURE
 
@@ -26,10 +28,10 @@ def spans() -> InMemorySpanExporter:
     return InMemorySpanExporter()
 
 
-def traced(spans: InMemorySpanExporter, judge: FakeJudge | None = None) -> TestClient:
+def traced(spans: InMemorySpanExporter, judge: FakeJudge | None = None, answerer: FakeAnswerer | None = None) -> TestClient:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    app = create_app(judge or FakeJudge(), read_policy(), Keys())
+    app = create_app(judge or FakeJudge(), read_policy(), Keys(), answerer)
     app.add_middleware(Traced, provider=provider)
     return TestClient(app, raise_server_exceptions=False)
 
@@ -65,6 +67,21 @@ def test_errors_of_the_service_are_errors_of_the_span_without_their_text(spans: 
     failed, refused = spans.get_finished_spans()
     assert (failed.status.status_code, refused.status.status_code) == (StatusCode.ERROR, StatusCode.UNSET)
     assert SURE not in failed.to_json()
+
+
+def test_a_fault_of_our_own_is_an_error_of_the_span_without_its_text(spans: InMemorySpanExporter) -> None:
+    judge, answerer = FakeJudge(), FakeAnswerer()
+    client = traced(spans, judge, answerer)
+    answerer.failure, answerer.pieces = RuntimeError(SURE), 1
+    body = {"model": AUTO, "messages": [{"role": "user", "content": SURE}], "stream": True}
+    client.post(chat.PATH, json=body)
+    judge.failure = RuntimeError(SURE)
+    assert client.post(ROUTE, json={"input": SURE}).status_code == 500
+    broken, failed = spans.get_finished_spans()
+    for span, route, status in ((broken, chat.PATH, 200), (failed, ROUTE, 500)):
+        assert span.status.status_code == StatusCode.ERROR
+        assert told(span)[1] == {"http.request.method": "POST", "http.route": route, "http.response.status_code": status}
+        assert SURE not in span.to_json()
 
 
 def test_nothing_is_traced_unless_it_is_asked_for() -> None:

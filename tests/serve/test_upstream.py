@@ -28,11 +28,21 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 CHUNKS = ("I ", "know.")
 
 
+UNSPEAKABLE = {
+    "not a number": '{"choices": NaN}',
+    "half a character": r'{"choices": "\ud800"}',
+    "deep": f'{{"choices": {"[" * 100_000}{"]" * 100_000}}}',
+    "a long number": f'{{"choices": {"9" * 5000}}}',
+}
+"""Completions that are no JSON for others, or none that could be read."""
+
+
 class Neighbour:
     """An upstream that behaves as it is told, and notes what it was sent."""
 
     def __init__(self) -> None:
-        self.behaviour = "well"
+        self.behaviour, self.wait = "well", ""
+        self.charset = "utf-8"
         self.sent: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.app = FastAPI()
         self.app.add_api_route("/v1/chat/completions", self.reply, methods=["POST"])
@@ -47,8 +57,11 @@ class Neighbour:
             return Response("<html>secret</html>")
         if self.behaviour == "no completion":
             return JSONResponse({"secret": True})
+        if self.behaviour in UNSPEAKABLE:
+            return Response(UNSPEAKABLE[self.behaviour], media_type="application/json")
         if self.behaviour.isdigit():
-            return JSONResponse({"error": {"message": "secret", "code": "secret"}}, int(self.behaviour))
+            error = {"error": {"message": "secret", "code": "secret"}}
+            return JSONResponse(error, int(self.behaviour), {"Retry-After": self.wait})
         return self.streamed() if body.get("stream") else JSONResponse(self.whole())
 
     def whole(self) -> dict[str, Any]:
@@ -76,7 +89,8 @@ class Neighbour:
                     return
             yield event("[DONE]")
 
-        return StreamingResponse(events(), media_type="text/event-stream", headers={"x-kt-decision": "spoofed"})
+        kind = f"text/event-stream; charset={self.charset}"
+        return StreamingResponse(events(), headers={"Content-Type": kind, "x-kt-decision": "spoofed"})
 
 
 def gate_of(url: str, **settings: Any) -> GatePolicy:
@@ -104,7 +118,7 @@ def escalating(key: None) -> Iterator[tuple[Neighbour, OpenAI]]:
 
 @pytest.fixture
 def neighbour(escalating: tuple[Neighbour, OpenAI]) -> Neighbour:
-    escalating[0].behaviour = "well"
+    escalating[0].behaviour, escalating[0].charset = "well", "utf-8"
     escalating[0].sent.clear()
     return escalating[0]
 
@@ -151,13 +165,20 @@ def test_a_stream_of_the_upstream_is_passed_on_with_our_headers(neighbour: Neigh
     assert neighbour.sent[0][1]["stream"] is True
 
 
+@pytest.mark.parametrize("charset", ["utf-7", "hex", "idna"])
+def test_a_stream_is_read_as_what_it_is_whatever_its_header_says(neighbour: Neighbour, client: OpenAI, charset: str) -> None:
+    neighbour.charset = charset
+    stream, _ = ask(client, stream=True)
+    assert [chunk.choices[0].delta.content for chunk in stream] == [*CHUNKS]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("behaviour", "status", "code"),
     [
         ("500", 502, "upstream_failed"),
         ("401", 502, "upstream_failed"),
-        ("429", 502, "upstream_failed"),
+        ("404", 502, "upstream_failed"),
         ("307", 502, "upstream_failed"),
         ("no JSON", 502, "upstream_failed"),
         ("no completion", 502, "upstream_failed"),
@@ -171,6 +192,48 @@ def test_an_upstream_that_fails_is_told_without_its_words(
     with pytest.raises(openai.InternalServerError) as caught:
         ask(client, stream=stream)
     assert (caught.value.status_code, caught.value.code, caught.value.type) == (status, code, "server_error")
+    assert caught.value.response.headers["x-kt-decision"] == "escalate"
+    assert "secret" not in caught.value.response.text
+
+
+@pytest.mark.parametrize("behaviour", UNSPEAKABLE)
+def test_a_completion_that_cannot_be_passed_on_is_a_failure_of_the_upstream(
+    neighbour: Neighbour, client: OpenAI, behaviour: str
+) -> None:
+    neighbour.behaviour = behaviour
+    with pytest.raises(openai.InternalServerError) as caught:
+        ask(client)
+    assert (caught.value.status_code, caught.value.code) == (502, "upstream_failed")
+    assert caught.value.response.headers["x-kt-decision"] == "escalate"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", ["400", "413", "422"])
+def test_what_the_upstream_refuses_is_not_worth_asking_again(
+    neighbour: Neighbour, client: OpenAI, status: str, stream: bool
+) -> None:
+    neighbour.behaviour = status
+    with pytest.raises(openai.BadRequestError, match=f"refuses this request .its answer has status {status}.") as caught:
+        ask(client, stream=stream)
+    assert (caught.value.code, caught.value.type) == ("upstream_refused", "invalid_request_error")
+    assert caught.value.response.headers["x-kt-decision"] == "escalate"
+    assert "secret" not in caught.value.response.text
+
+
+WAITS = {"7": "7", "86400": "86400", **dict.fromkeys(["0", "", "-1", "1.5", "999999", "9" * 5000, "soon", "²"])}
+"""What an upstream may say of how long to wait, and what is told of it."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("wait", "told"), WAITS.items(), ids=[wait[:10] for wait in WAITS])
+def test_an_upstream_that_is_asked_too_much_says_when_to_come_back(
+    neighbour: Neighbour, client: OpenAI, wait: str, told: str | None, stream: bool
+) -> None:
+    neighbour.behaviour, neighbour.wait = "429", wait
+    with pytest.raises(openai.RateLimitError) as caught:
+        ask(client, stream=stream)
+    assert (caught.value.code, caught.value.type) == ("upstream_busy", "rate_limit_error")
+    assert caught.value.response.headers.get("retry-after") == told
     assert caught.value.response.headers["x-kt-decision"] == "escalate"
     assert "secret" not in caught.value.response.text
 
