@@ -89,6 +89,8 @@ class JudgeError(KnowThyselfError):
 
 INTERNAL = "internal_error"
 """The code by which the service tells a fault of its own, which meets the same request again."""
+UNREACHABLE = "unreachable"
+"""The code of what no service answered."""
 TOO_MANY = 429
 
 
@@ -115,4 +117,4 @@ class RemoteError(KnowThyselfError):
         So it may after whatever a proxy says of a replica that died, which is a 500, a 502 or a 504.
         """
         is_failure = self.status is not None and self.status >= 500 and self.code != INTERNAL
-        return self.code == "unreachable" or self.status == TOO_MANY or is_failure
+        return self.code == UNREACHABLE or self.status == TOO_MANY or is_failure

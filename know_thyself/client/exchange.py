@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from know_thyself.errors import DataError, RemoteError, first_fault
+from know_thyself.errors import UNREACHABLE, DataError, RemoteError, first_fault
 from know_thyself.wire import (
     Bar,
     ChatMessage,
@@ -105,7 +105,7 @@ class Call:
             raise RemoteError(told, "invalid_url") from error
         except httpx2.TransportError as error:
             told = f"{self.service.root} cannot be reached ({type(error).__name__}): is the service running there?"
-            raise RemoteError(told, "unreachable") from error
+            raise RemoteError(told, UNREACHABLE) from error
 
 
 def request_of(item: ItemLike, context: str | None, bar: Bar) -> JudgmentRequest:
@@ -178,22 +178,44 @@ def _retry_after(response: httpx2.Response) -> float | None:
         return None
 
 
+@dataclass(slots=True)
+class Course:
+    """How the pieces of many inputs have fared: whether one was judged, and the error that would meet all others."""
+
+    is_served: bool = False
+    error: RemoteError | None = None
+
+    def ends_by(self, error: RemoteError) -> bool:
+        """Whether `error` would meet every other piece as well, as does a service that was never there."""
+        return not error.is_passing or (error.code == UNREACHABLE and not self.is_served)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of many inputs that is sent as one request, from place `start` on."""
+    """A part of many inputs that is sent as one request, from place `start` on; all pieces share their `course`."""
 
     start: int
     request: JudgmentRequest
+    course: Course
+
+    @property
+    def sent(self) -> JudgmentRequest:
+        """The request, at the time when it is sent. Raises the `RemoteError` that has met another piece and would meet all."""
+        if self.course.error:
+            raise self.course.error
+        return self.request
 
     def placed(self, response: JudgmentResponse) -> list[Judged]:
         """The judgments in `response` under their places among all. Raises `RemoteError` unless each input has one."""
+        self.course.is_served = True
         if [item.index for item in response.data] != list(range(len(self.request.items))):
             raise RemoteError("the service answered for other inputs than were sent: is it of this version?", "unreadable")
         return [item.model_copy(update={"index": self.start + item.index}) for item in response.data]
 
     def failed(self, error: RemoteError) -> list[Judged]:
         """`error` in the place of each judgment; raised instead where it would meet every other piece as well."""
-        if not error.is_passing:
+        if self.course.ends_by(error):
+            self.course.error = error
             raise error
         told = Error(message=str(error), type="server_error", code=error.code)
         return [ErrorItem(index=self.start + i, error=told) for i in range(len(self.request.items))]
@@ -204,11 +226,11 @@ def pieces_of(items: Sequence[ItemLike], contexts: Contexts | None, bar: Bar) ->
     if contexts is not None and len(contexts) != len(items):
         raise DataError(f"{len(contexts)} contexts for {len(items)} inputs: give each its own, or None")
     typed = [_valid(_ITEM, item, f"input {place}") for place, item in enumerate(items)]
-    pieces = []
+    pieces, course = list[Piece](), Course()
     for start in range(0, len(typed), PIECE):
         told = None if contexts is None else list(contexts[start : start + PIECE])
         sent = {"input": typed[start : start + PIECE], "context": told, **bar.model_dump()}
-        pieces.append(Piece(start, _valid(TypeAdapter(JudgmentRequest), sent, "request")))
+        pieces.append(Piece(start, _valid(TypeAdapter(JudgmentRequest), sent, "request"), course))
     return pieces
 
 
