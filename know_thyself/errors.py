@@ -90,15 +90,16 @@ class JudgeError(KnowThyselfError):
 INTERNAL = "internal_error"
 """The code by which the service tells a fault of its own, which meets the same request again."""
 UNREACHABLE = "unreachable"
-"""The code of what no service answered."""
+UNREADABLE = "unreadable"
+"""The codes of what no service answered, and of an answer of another shape than its."""
 TOO_MANY = 429
 
 
 class RemoteError(KnowThyselfError):
     """A judgment service refused a request, failed, or is out of reach.
 
-    `code` is the service's, or "unreachable" or "unreadable"; `status` is that of its answer, None where there was none;
-    `retry_after` the seconds after which it asks to be tried again.
+    `code` is the service's, or "unreachable" or "unreadable"; `status` is that of its answer, None where there was none
+    that could be read; `retry_after` the seconds after which it asks to be tried again.
     """
 
     exit_code = 1

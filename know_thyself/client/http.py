@@ -44,6 +44,7 @@ class KnowThyself:
 
     `timeout` is for a whole call with all its tries, in seconds; each wait for the network is at most what is left of it.
     `judge_many` has `concurrency` requests under way at a time. `transport` is for a service that is reached in another way.
+    Raises `ConfigError` for an `api_key` that cannot be sent.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ import pytest
 
 from know_thyself.asking import Asked
 from know_thyself.client import AsyncKnowThyself, KnowThyself, http
-from know_thyself.client.exchange import PIECE, body_of
-from know_thyself.errors import INTERNAL, UNREACHABLE, DataError, RemoteError
+from know_thyself.client.exchange import NO_KEY, PIECE, body_of
+from know_thyself.errors import INTERNAL, UNREACHABLE, ConfigError, DataError, RemoteError
 from know_thyself.testing import FakeJudge, fake_confidence
 from know_thyself.wire import ChatMessage, ErrorItem, JudgmentItem, JudgmentResponse
 from serve.api import create_app
@@ -213,6 +213,14 @@ def test_an_answer_of_another_shape_is_told_as_such(ask: Ask, status: int, body:
 
 
 @both
+def test_an_answer_whose_encoding_is_broken_is_unreadable(ask: Ask) -> None:
+    with scripted((200, {"content-encoding": "gzip"}, b"no gzip")) as (address, app):
+        with pytest.raises(RemoteError, match=r"cannot be read .DecodingError") as caught:
+            ask(address, "judge", SURE)
+        assert (caught.value.code, len(app.paths)) == ("unreadable", 1)
+
+
+@both
 def test_one_piece_that_fails_costs_no_other(ask: Ask) -> None:
     with scripted((503, {"retry-after": "60"}, BUSY)) as (address, _):
         found = ask(address, "judge_many", [SURE] * (PIECE + 1), settings={"timeout": 5, "concurrency": 1})
@@ -282,6 +290,18 @@ def test_a_service_that_is_not_there_is_told_with_its_address(ask: Ask) -> None:
     assert (caught.value.code, caught.value.status) == ("unreachable", None)
     with pytest.raises(RemoteError, match=r"judge\.example cannot be asked"):
         ask("judge.example", "judge", SURE)
+
+
+@both
+def test_a_key_is_taken_without_the_space_around_it(url: str, ask: Ask) -> None:
+    assert ask(url, "judge", SURE, settings={"api_key": " judge\r\n"}).verdict == "can"
+
+
+@pytest.mark.parametrize("client", [KnowThyself, AsyncKnowThyself])
+@pytest.mark.parametrize("key", ["schlüssel", "hunter\n2", "\n", "hunter2\x7f"])
+def test_a_key_that_cannot_be_sent_is_refused_unseen(client: type[KnowThyself | AsyncKnowThyself], key: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{NO_KEY}$"):
+        client("http://127.0.0.1", api_key=key)
 
 
 def test_a_key_is_shown_nowhere() -> None:
