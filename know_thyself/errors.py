@@ -89,14 +89,17 @@ class JudgeError(KnowThyselfError):
 
 INTERNAL = "internal_error"
 """The code by which the service tells a fault of its own, which meets the same request again."""
+UNREACHABLE = "unreachable"
+UNREADABLE = "unreadable"
+"""The codes of what no service answered, and of an answer of another shape than its."""
 TOO_MANY = 429
 
 
 class RemoteError(KnowThyselfError):
     """A judgment service refused a request, failed, or is out of reach.
 
-    `code` is the service's, or "unreachable" or "unreadable"; `status` is that of its answer, None where there was none;
-    `retry_after` the seconds after which it asks to be tried again.
+    `code` is the service's, or "unreachable" or "unreadable"; `status` is that of its answer, None where there was none
+    that could be read; `retry_after` the seconds after which it asks to be tried again.
     """
 
     exit_code = 1
@@ -115,4 +118,4 @@ class RemoteError(KnowThyselfError):
         So it may after whatever a proxy says of a replica that died, which is a 500, a 502 or a 504.
         """
         is_failure = self.status is not None and self.status >= 500 and self.code != INTERNAL
-        return self.code == "unreachable" or self.status == TOO_MANY or is_failure
+        return self.code == UNREACHABLE or self.status == TOO_MANY or is_failure

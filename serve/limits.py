@@ -30,14 +30,17 @@ class LocalStore:
     """The counts of this process."""
 
     def __init__(self) -> None:
-        self._window = MovingWindowRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._window = MovingWindowRateLimiter(self._storage)
 
     async def take(self, name: str, per_minute: int, cost: int) -> float:
         """See `RateStore`."""
         limit = RateLimitItemPerMinute(per_minute)
         if self._window.hit(limit, name, cost=cost):
             return 0.0
-        return max(math.ulp(0.0), self._window.get_window_stats(limit, name).reset_time - time.time())
+        newest_first = self._storage.events.get(limit.key_for(name), [])
+        leaving = max((entry.atime for entry in newest_first[per_minute - cost :]), default=0.0)
+        return max(math.ulp(0.0), leaving + limit.get_expiry() - time.time())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import httpx2
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from know_thyself.errors import ConfigError
+from know_thyself.client.exchange import key_in
 from know_thyself.wire import ChatRequest
 from serve.completions import DONE, event, streamed
 from serve.errors import ServiceError
@@ -31,10 +31,8 @@ def read_key(policy: UpstreamPolicy) -> str | None:
     """The key of the upstream, None where it needs none. Raises `ConfigError`, which does not show it."""
     if policy.key_variable is None:
         return None
-    key = os.environ.get(policy.key_variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise ConfigError(f"{policy.key_variable} holds no key for the upstream: export it, or leave key_variable out")
-    return key
+    told = f"{policy.key_variable} holds no key for the upstream: export it, or leave key_variable out"
+    return key_in(os.environ.get(policy.key_variable, ""), told)
 
 
 class Upstream:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from know_thyself.client.http import AsyncKnowThyself
-from know_thyself.errors import DataError, RemoteError, first_fault
+from know_thyself.errors import UNREADABLE, DataError, RemoteError, first_fault
 
 CONCURRENCY = 16
 
@@ -127,10 +127,10 @@ async def _answer(line: BatchLine, client: AsyncKnowThyself) -> BatchResult:
             status_code=answer.status_code, request_id=answer.headers.get("x-request-id", name), body=answer.json()
         )
     except RemoteError as error:
-        if error.status is None:
+        if error.status is None and error.code != UNREADABLE:
             raise
         return BatchResult(id=name, custom_id=line.custom_id, error=BatchError(code=error.code, message=str(error)))
     except ValueError:
         told = f"{answer.url} answered {answer.status_code} with no JSON: is that a judgment service?"
-        return BatchResult(id=name, custom_id=line.custom_id, error=BatchError(code="unreadable", message=told))
+        return BatchResult(id=name, custom_id=line.custom_id, error=BatchError(code=UNREADABLE, message=told))
     return BatchResult(id=name, custom_id=line.custom_id, response=response)

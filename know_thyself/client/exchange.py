@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from know_thyself.errors import DataError, RemoteError, first_fault
+from know_thyself.errors import UNREACHABLE, UNREADABLE, ConfigError, DataError, RemoteError, first_fault
 from know_thyself.wire import (
     Bar,
     ChatMessage,
@@ -30,6 +30,7 @@ from know_thyself.wire import (
 PATH = "/v1/judgments"
 PIECE = 32
 """Inputs of one request where many are judged: few enough for any body limit, enough for an engine's batch."""
+NO_KEY = "api_key holds no key that can be sent: give one of printable ASCII characters, or None"
 
 Contexts = Sequence[str | None]
 Judged = JudgmentItem | ErrorItem
@@ -37,6 +38,14 @@ ItemLike = str | Sequence[ChatMessage] | Sequence[Mapping[str, Any]]
 """A question, or a chat as its turns, typed or as plain objects."""
 Kind = TypeVar("Kind")
 _ITEM: TypeAdapter[Item] = TypeAdapter(Item)
+
+
+def key_in(text: str, told: str) -> str:
+    """The key in `text`, without the space around it. Raises `ConfigError`, as `told`, where no header can hold it."""
+    key = text.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigError(told)
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +63,8 @@ class Service:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of every request."""
-        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        """The headers of every request. Raises `ConfigError`, which does not show the key, for one that no header can hold."""
+        key = {"Authorization": f"Bearer {key_in(self.api_key, NO_KEY)}"} if self.api_key else {}
         return {"Content-Type": "application/json", **key}
 
     def call(self) -> Call:
@@ -95,7 +104,7 @@ class Call:
 
     @contextmanager
     def reaching(self) -> Iterator[None]:
-        """Errors of the network as `RemoteError`."""
+        """Errors of the network, and of how an answer is encoded, as `RemoteError`."""
         try:
             yield
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL) as error:
@@ -105,7 +114,10 @@ class Call:
             raise RemoteError(told, "invalid_url") from error
         except httpx2.TransportError as error:
             told = f"{self.service.root} cannot be reached ({type(error).__name__}): is the service running there?"
-            raise RemoteError(told, "unreachable") from error
+            raise RemoteError(told, UNREACHABLE) from error
+        except httpx2.RequestError as error:
+            told = f"{self.service.root} answered what cannot be read ({type(error).__name__}): is that a judgment service?"
+            raise RemoteError(told, UNREADABLE) from error
 
 
 def request_of(item: ItemLike, context: str | None, bar: Bar) -> JudgmentRequest:
@@ -164,7 +176,7 @@ def _fault_in(response: httpx2.Response) -> RemoteError | None:
 
 def _unreadable(response: httpx2.Response) -> RemoteError:
     told = f"{response.url} answered {response.status_code} with a body of another shape: is that a judgment service?"
-    return RemoteError(told, "unreadable", response.status_code, _retry_after(response))
+    return RemoteError(told, UNREADABLE, response.status_code, _retry_after(response))
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
@@ -178,22 +190,44 @@ def _retry_after(response: httpx2.Response) -> float | None:
         return None
 
 
+@dataclass(slots=True)
+class Course:
+    """How the pieces of many inputs have fared: whether one was judged, and the error that would meet all others."""
+
+    is_served: bool = False
+    error: RemoteError | None = None
+
+    def ends_by(self, error: RemoteError) -> bool:
+        """Whether `error` would meet every other piece as well, as does a service that was never there."""
+        return not error.is_passing or (error.code == UNREACHABLE and not self.is_served)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of many inputs that is sent as one request, from place `start` on."""
+    """A part of many inputs that is sent as one request, from place `start` on; all pieces share their `course`."""
 
     start: int
     request: JudgmentRequest
+    course: Course
+
+    @property
+    def sent(self) -> JudgmentRequest:
+        """The request, at the time when it is sent. Raises the `RemoteError` that has met another piece and would meet all."""
+        if self.course.error:
+            raise self.course.error
+        return self.request
 
     def placed(self, response: JudgmentResponse) -> list[Judged]:
         """The judgments in `response` under their places among all. Raises `RemoteError` unless each input has one."""
+        self.course.is_served = True
         if [item.index for item in response.data] != list(range(len(self.request.items))):
-            raise RemoteError("the service answered for other inputs than were sent: is it of this version?", "unreadable")
+            raise RemoteError("the service answered for other inputs than were sent: is it of this version?", UNREADABLE)
         return [item.model_copy(update={"index": self.start + item.index}) for item in response.data]
 
     def failed(self, error: RemoteError) -> list[Judged]:
         """`error` in the place of each judgment; raised instead where it would meet every other piece as well."""
-        if not error.is_passing:
+        if self.course.ends_by(error):
+            self.course.error = error
             raise error
         told = Error(message=str(error), type="server_error", code=error.code)
         return [ErrorItem(index=self.start + i, error=told) for i in range(len(self.request.items))]
@@ -204,11 +238,11 @@ def pieces_of(items: Sequence[ItemLike], contexts: Contexts | None, bar: Bar) ->
     if contexts is not None and len(contexts) != len(items):
         raise DataError(f"{len(contexts)} contexts for {len(items)} inputs: give each its own, or None")
     typed = [_valid(_ITEM, item, f"input {place}") for place, item in enumerate(items)]
-    pieces = []
+    pieces, course = list[Piece](), Course()
     for start in range(0, len(typed), PIECE):
         told = None if contexts is None else list(contexts[start : start + PIECE])
         sent = {"input": typed[start : start + PIECE], "context": told, **bar.model_dump()}
-        pieces.append(Piece(start, _valid(TypeAdapter(JudgmentRequest), sent, "request")))
+        pieces.append(Piece(start, _valid(TypeAdapter(JudgmentRequest), sent, "request"), course))
     return pieces
 
 
@@ -217,4 +251,4 @@ def only(response: JudgmentResponse) -> JudgmentItem:
     match response.data:
         case [JudgmentItem() as judgment]:
             return judgment
-    raise RemoteError("the service answered one input with no judgment, or with many", "unreadable")
+    raise RemoteError("the service answered one input with no judgment, or with many", UNREADABLE)

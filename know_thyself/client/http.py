@@ -3,7 +3,8 @@
     judgment = KnowThyself("http://127.0.0.1:8700").judge("Where was Sisun Nosix born?")
 
 What passes by itself (429, no connection, a failure that is not the service's own) is tried again, when the service says so
-where it does, until the timeout of the whole call. Requests change nothing at the service, so that trying again is safe.
+where it does, until the timeout of the whole call. The judgment is no other for that; but where only the answer was lost, the
+service has counted the questions once more, for the limits of the key and among the scores that its journal keeps.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class KnowThyself:
 
     `timeout` is for a whole call with all its tries, in seconds; each wait for the network is at most what is left of it.
     `judge_many` has `concurrency` requests under way at a time. `transport` is for a service that is reached in another way.
+    Raises `ConfigError` for an `api_key` that cannot be sent.
     """
 
     def __init__(
@@ -84,7 +86,8 @@ class KnowThyself:
     ) -> list[Judged]:
         """A judgment of each of `items` in their order, or in its place why there is none.
 
-        An error that would meet all of them (a key, a threshold out of reach) is raised: `DataError`, `RemoteError`.
+        An error that would meet all of them (a key, a threshold out of reach, a service out of reach before any is judged) is
+        raised: `DataError`, `RemoteError`.
         """
         pieces = pieces_of(items, contexts, bar_of(threshold, target_accuracy))
         with ThreadPoolExecutor(self._concurrency) as threads:
@@ -106,7 +109,7 @@ class KnowThyself:
 
     def _part(self, piece: Piece) -> list[Judged]:
         try:
-            return piece.placed(self.ask(piece.request))
+            return piece.placed(self.ask(piece.sent))
         except RemoteError as error:
             return piece.failed(error)
 
@@ -175,6 +178,6 @@ class AsyncKnowThyself:
     async def _part(self, piece: Piece, room: asyncio.Semaphore) -> list[Judged]:
         async with room:
             try:
-                return piece.placed(await self.ask(piece.request))
+                return piece.placed(await self.ask(piece.sent))
             except RemoteError as error:
                 return piece.failed(error)

@@ -76,7 +76,7 @@ class ChatRequest(Closed):
     )
 
     model: str = Field(max_length=LONGEST_NAME, description=f"{AUTO}, the gate, or a judge as GET /v1/models names it")
-    messages: list[Turn] = Field(min_length=1, max_length=MAX_TURNS)
+    messages: list[Turn] = Field(min_length=1, max_length=MAX_TURNS, fail_fast=True)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(

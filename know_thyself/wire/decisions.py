@@ -37,7 +37,7 @@ class DecisionText(Closed):
 
 
 Texts = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[DecisionText], Field(max_length=MAX_TURNS), Tag("chat")],
+    Annotated[str, Tag("text")] | Annotated[list[DecisionText], Field(max_length=MAX_TURNS, fail_fast=True), Tag("chat")],
     Discriminator(item_kind, "input_type", "give a text, or a list of pieces of text"),
 ]
 
@@ -57,7 +57,8 @@ class DecisionMessage(Closed):
 
 
 DecisionInput = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[DecisionMessage], Field(min_length=1, max_length=MAX_TURNS), Tag("chat")],
+    Annotated[str, Tag("text")]
+    | Annotated[list[DecisionMessage], Field(min_length=1, max_length=MAX_TURNS, fail_fast=True), Tag("chat")],
     Discriminator(item_kind, "input_type", "give a text, or a list of turns"),
 ]
 
@@ -89,7 +90,7 @@ class ChoiceQuestion(_Question):
     """A choice between values, each of its own."""
 
     type: Literal["choice"]
-    choices: list[DecisionLabel] = Field(min_length=2, max_length=MAX_LABELS)
+    choices: list[DecisionLabel] = Field(min_length=2, max_length=MAX_LABELS, fail_fast=True)
 
     @model_validator(mode="after")
     def _are_distinct(self) -> Self:
@@ -114,7 +115,7 @@ class ScoreQuestion(_Question):
     """A rating by levels; it is always refused, as a judge rates nothing."""
 
     type: Literal["score"]
-    levels: list[ScoreLevel] = Field(min_length=2, max_length=MAX_LABELS)
+    levels: list[ScoreLevel] = Field(min_length=2, max_length=MAX_LABELS, fail_fast=True)
 
 
 DecisionQuestion = Annotated[PredicateQuestion | ChoiceQuestion | ScoreQuestion, Field(discriminator="type")]
@@ -140,7 +141,7 @@ class DecisionRequest(Closed):
 
     model: str = Field(max_length=LONGEST_NAME)
     input: DecisionInput
-    questions: list[DecisionQuestion] = Field(min_length=1, max_length=MAX_DECISIONS)
+    questions: list[DecisionQuestion] = Field(min_length=1, max_length=MAX_DECISIONS, fail_fast=True)
     prompt_cache_key: str | None = None
     prompt_cache_options: CacheOptions | None = None
     safety_identifier: str | None = None

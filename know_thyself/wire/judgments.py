@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import ConfigDict, Field
 
@@ -41,7 +41,7 @@ class JudgmentRequest(Bar):
         description=f"a list is one chat iff every item is an object with a role; else up to {MAX_INPUTS} inputs, each of at "
         f"most {MAX_CHARACTERS} characters with its context"
     )
-    context: str | list[str | None] | None = Field(
+    context: str | Annotated[list[str | None], Field(fail_fast=True)] | None = Field(
         None,
         description="a text to answer from: one for all inputs, or one or null for each; its end is cut where it is too long",
     )

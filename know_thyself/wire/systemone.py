@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from know_thyself.wire.base import Closed, Probability
+from know_thyself.wire.base import Closed, Probability, within
 from know_thyself.wire.inputs import Item
 from know_thyself.wire.judgments import LONGEST_NAME
 
 MAX_QUESTIONS, MAX_LABELS = 128, 255
 TRUTHS = frozenset({"true", "false"})
+
+Criteria = Annotated[
+    dict[str, str],
+    Field(min_length=1, max_length=MAX_LABELS, fail_fast=True),
+    BeforeValidator(partial(within, most=MAX_LABELS)),
+]
+"""What each label stands for."""
 
 
 class SystemOneQuestion(Closed):
@@ -19,7 +27,7 @@ class SystemOneQuestion(Closed):
 
     type: Literal["noul", "choice"]
     instructions: str | None = None
-    criteria: dict[str, str] | None = Field(None, min_length=1, max_length=MAX_LABELS)
+    criteria: Criteria | None = None
 
     @model_validator(mode="after")
     def _criteria_suit_the_type(self) -> Self:
@@ -40,6 +48,14 @@ class SystemOneQuestion(Closed):
         return list(self.criteria or ()) if self.type == "choice" else None
 
 
+Questions = Annotated[
+    dict[Annotated[str, Field(max_length=LONGEST_NAME)], SystemOneQuestion],
+    Field(min_length=1, max_length=MAX_QUESTIONS, fail_fast=True),
+    BeforeValidator(partial(within, most=MAX_QUESTIONS)),
+]
+"""What is asked, under the names of the answers."""
+
+
 class SystemOneRequest(Closed):
     """Questions about one `state`: a text, or a chat."""
 
@@ -57,9 +73,7 @@ class SystemOneRequest(Closed):
 
     model: str = Field(max_length=LONGEST_NAME)
     state: Item
-    questions: dict[Annotated[str, Field(max_length=LONGEST_NAME)], SystemOneQuestion] = Field(
-        min_length=1, max_length=MAX_QUESTIONS
-    )
+    questions: Questions
 
 
 class NoulAnswer(Closed):

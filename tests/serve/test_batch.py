@@ -22,7 +22,7 @@ from know_thyself.judge import write_judge
 from know_thyself.testing import FakeJudge, fake_card, fake_confidence
 from serve.api import create_app
 from serve.policy import read_policy
-from tests.serve.apps import DECISIONS, KEYS, ROUTE, SURE, SYSTEMONE, UNSURE, decisions, running, systemone
+from tests.serve.apps import DECISIONS, KEYS, ROUTE, SURE, SYSTEMONE, UNSURE, decisions, running, scripted, systemone
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +177,24 @@ def test_a_service_that_is_not_there_ends_the_run(
     code = run(monkeypatch, "-i", written(tmp_path, LINES), "-o", out, "--url", f"http://127.0.0.1:{port}", "--timeout", 0.2)
     assert code == 1
     assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_an_answer_whose_encoding_is_broken_costs_its_line_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line(str(i), {"input": SURE}) for i in range(3)]
+    with scripted((200, {"content-encoding": "gzip"}, b"no gzip")) as (address, _):
+        assert run(monkeypatch, "-i", written(tmp_path, lines), "-o", tmp_path / "out.jsonl", "--url", address) == 0
+    faults = [one["error"] and one["error"]["code"] for one in results(tmp_path / "out.jsonl")]
+    assert sorted(faults, key=str) == [None, None, "unreadable"]
+
+
+def test_a_key_that_cannot_be_sent_is_told_in_one_line(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KT_API_KEY", "hünter2")
+    assert run(monkeypatch, "-i", written(tmp_path, LINES), "-o", tmp_path / "out.jsonl", "--url", url) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "holds no key" in said
+    assert "nter2" not in said
 
 
 class Slow:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 
 from know_thyself.asking import Asked
-from know_thyself.client import AsyncKnowThyself, KnowThyself
-from know_thyself.client.exchange import PIECE
-from know_thyself.errors import INTERNAL, DataError, RemoteError
+from know_thyself.client import AsyncKnowThyself, KnowThyself, http
+from know_thyself.client.exchange import NO_KEY, PIECE, body_of
+from know_thyself.errors import INTERNAL, UNREACHABLE, ConfigError, DataError, RemoteError
 from know_thyself.testing import FakeJudge, fake_confidence
 from know_thyself.wire import ChatMessage, ErrorItem, JudgmentItem, JudgmentResponse
 from serve.api import create_app
@@ -212,6 +213,14 @@ def test_an_answer_of_another_shape_is_told_as_such(ask: Ask, status: int, body:
 
 
 @both
+def test_an_answer_whose_encoding_is_broken_is_unreadable(ask: Ask) -> None:
+    with scripted((200, {"content-encoding": "gzip"}, b"no gzip")) as (address, app):
+        with pytest.raises(RemoteError, match=r"cannot be read .DecodingError") as caught:
+            ask(address, "judge", SURE)
+        assert (caught.value.code, len(app.paths)) == ("unreadable", 1)
+
+
+@both
 def test_one_piece_that_fails_costs_no_other(ask: Ask) -> None:
     with scripted((503, {"retry-after": "60"}, BUSY)) as (address, _):
         found = ask(address, "judge_many", [SURE] * (PIECE + 1), settings={"timeout": 5, "concurrency": 1})
@@ -225,6 +234,28 @@ def test_an_error_that_meets_all_of_many_is_raised(url: str, ask: Ask) -> None:
     with pytest.raises(RemoteError) as caught:
         ask(url, "judge_many", [SURE] * 100, settings={"api_key": "nobody"})
     assert caught.value.code == "invalid_api_key"
+
+
+@both
+def test_many_wait_for_a_service_that_is_not_there_no_longer_than_one(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(RemoteError, match="cannot be reached") as caught:
+        ask(f"http://127.0.0.1:{port}", "judge_many", [SURE] * 12 * PIECE, settings={"timeout": 2, "concurrency": 2})
+    assert caught.value.code == UNREACHABLE
+    assert time.monotonic() - began < 4
+
+
+@both
+def test_a_service_that_goes_away_costs_no_judgment_that_was_made(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = RemoteError("gone", UNREACHABLE)
+    with scripted() as (address, _):
+        monkeypatch.setattr(http, "body_of", Mock(wraps=body_of, side_effect=[DEFAULT, lost, DEFAULT]))
+        found = ask(address, "judge_many", [SURE] * (2 * PIECE + 1), settings={"concurrency": 1})
+    failed = [item.index for item in found if isinstance(item, ErrorItem)]
+    assert failed == list(range(PIECE, 2 * PIECE))
+    assert (found[PIECE].error.code, found[0].verdict, found[-1].verdict) == (UNREACHABLE, "can", "can")
 
 
 def some_answer() -> bytes:
@@ -259,6 +290,18 @@ def test_a_service_that_is_not_there_is_told_with_its_address(ask: Ask) -> None:
     assert (caught.value.code, caught.value.status) == ("unreachable", None)
     with pytest.raises(RemoteError, match=r"judge\.example cannot be asked"):
         ask("judge.example", "judge", SURE)
+
+
+@both
+def test_a_key_is_taken_without_the_space_around_it(url: str, ask: Ask) -> None:
+    assert ask(url, "judge", SURE, settings={"api_key": " judge\r\n"}).verdict == "can"
+
+
+@pytest.mark.parametrize("client", [KnowThyself, AsyncKnowThyself])
+@pytest.mark.parametrize("key", ["schlüssel", "hunter\n2", "\n", "hunter2\x7f"])
+def test_a_key_that_cannot_be_sent_is_refused_unseen(client: type[KnowThyself | AsyncKnowThyself], key: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{NO_KEY}$"):
+        client("http://127.0.0.1", api_key=key)
 
 
 def test_a_key_is_shown_nowhere() -> None:

@@ -21,7 +21,8 @@ from know_thyself.testing import fake_card
 from know_thyself.wire import ErrorResponse
 from serve.api import MAX_BODY
 from serve.auth import Scope, read_keys
-from tests.serve.apps import KEYS, ROUTE, SURE, bearer, served
+from serve.routes import chat, feedback
+from tests.serve.apps import DECISIONS, KEYS, ROUTE, SURE, SYSTEMONE, bearer, served
 from tests.serve.test_errors import told
 from tests.serve.test_main import ROOT, SERVING, answered
 
@@ -72,48 +73,103 @@ def nested(depth: int) -> bytes:
     return b'{"input": ' + b"[" * depth + b"]" * depth + b"}"
 
 
-TURN = {"role": "user", "content": "a", **dict.fromkeys(map(str, range(60)), 1)}
-BODIES: dict[str, tuple[bytes | Callable[[], Iterator[bytes]], int]] = {
+Bodies = dict[str, tuple[bytes | Callable[[], Iterator[bytes]], int]]
+"""What is sent, under its name, and the status that it is refused with."""
+EVERYWHERE: Bodies = {
     "too long": (b" " * (MAX_BODY + 1), 413),
     "chunks without end": (endless, 413),
     "a bomb": (gzip.compress(b" " * (64 * MEBIBYTE)), 400),
     "a bomb too large": (gzip.compress(b" " * MEBIBYTE) * 6000, 413),
-    "a list of 100,000": (json.dumps({"input": ["a"] * 100_000}).encode(), 422),
-    "chats of 100,000": (json.dumps({"input": [[]] * 100_000}).encode(), 422),
-    "a chat of 20,000": (json.dumps({"input": [{"role": "user", "content": "a"}] * 20_000}).encode(), 422),
-    "depth 900": (nested(900), 422),
     "depth 10,000": (nested(10_000), 400),
     "depth 1,000,000": (nested(1_000_000), 400),
     "objects at depth 10,000": (b'{"input":' * 10_000 + b"1" + b"}" * 10_000, 400),
-    "a million characters": (json.dumps({"input": "a " * 500_000}).encode(), 400),
-    "a million characters of context": (json.dumps({"input": "a", "context": "a " * 500_000}).encode(), 400),
-    "a million escapes": (b'{"input": "' + b"\\u0000" * 600_000 + b'"}', 400),
-    "unknown keys in many turns": (json.dumps({"input": [TURN] * 500}).encode(), 422),
     "a hundred thousand keys": (json.dumps(dict.fromkeys(map(str, range(100_000)), 1)).encode(), 422),
 }
 
 
-def sent(client: httpx2.Client, name: str) -> httpx2.Response:
-    """The answer to the body of that name."""
-    body = BODIES[name][0]
+def wrong(**body: object) -> tuple[bytes, int]:
+    """A body in which something is of another shape."""
+    return json.dumps(body).encode(), 422
+
+
+MANY_KEYS = dict.fromkeys(map(str, range(60)), 1)
+TURN = {"role": "user", "content": "a", **MANY_KEYS}
+EMPTY_PARTS = [{"role": "user", "content": [{}] * 512}] * 512
+JUDGED: Bodies = {
+    "a list of 100,000": (json.dumps({"input": ["a"] * 100_000}).encode(), 422),
+    "chats of 100,000": (json.dumps({"input": [[]] * 100_000}).encode(), 422),
+    "a chat of 20,000": (json.dumps({"input": [{"role": "user", "content": "a"}] * 20_000}).encode(), 422),
+    "depth 900": (nested(900), 422),
+    "a million characters": (json.dumps({"input": "a " * 500_000}).encode(), 400),
+    "a million characters of context": (json.dumps({"input": "a", "context": "a " * 500_000}).encode(), 400),
+    "a million escapes": (b'{"input": "' + b"\\u0000" * 600_000 + b'"}', 400),
+    "unknown keys in many turns": wrong(input=[TURN] * 500),
+    "a million contexts that are none": wrong(input="a", context=[1] * 1_000_000),
+}
+STATED: Bodies = {
+    "a hundred thousand questions": wrong(model="a", state="a", questions=dict.fromkeys(map(str, range(100_000)), 1)),
+    "labels of many questions": wrong(
+        model="a",
+        state="a",
+        questions={str(i): {"type": "choice", "criteria": dict.fromkeys(map(str, range(255)), 1)} for i in range(128)},
+    ),
+    "a hundred thousand labels": wrong(
+        model="a", state="a", questions={"a": {"type": "choice", "criteria": dict.fromkeys(map(str, range(100_000)), 1)}}
+    ),
+    "empty parts in a state": wrong(model="a", state=EMPTY_PARTS, questions={}),
+}
+DECIDED: Bodies = {
+    "empty parts in many turns": wrong(model="a", input=EMPTY_PARTS, questions=[]),
+    "unknown keys in many turns of an input": wrong(model="a", input=[TURN] * 512, questions=[]),
+    "unknown keys in many questions": wrong(model="a", input="a", questions=[{"type": "predicate", **MANY_KEYS}] * 400),
+    "empty parts in many questions": wrong(
+        model="a", input="a", questions=[{"type": "predicate", "instructions": [{}] * 512}] * 400
+    ),
+    "empty choices in many questions": wrong(
+        model="a", input="a", questions=[{"type": "choice", "instructions": "a", "choices": [{}] * 255}] * 400
+    ),
+    "empty levels in many questions": wrong(
+        model="a", input="a", questions=[{"type": "score", "instructions": "a", "levels": [{}] * 255}] * 400
+    ),
+}
+CHATTED: Bodies = {
+    "empty parts in many messages": wrong(model="a", messages=EMPTY_PARTS),
+    "unknown keys in many messages": wrong(model="a", messages=[TURN] * 512),
+    "a million stops": wrong(model="a", messages=[TURN], stop=[1] * 1_000_000),
+}
+BODIES: dict[str, Bodies] = {
+    ROUTE: EVERYWHERE | JUDGED,
+    SYSTEMONE: EVERYWHERE | STATED | DECIDED,
+    DECISIONS: EVERYWHERE | STATED | DECIDED,
+    chat.PATH: EVERYWHERE | CHATTED,
+    feedback.PATH: EVERYWHERE,
+}
+"""What each route that reads a body is sent."""
+
+
+def sent(client: httpx2.Client, route: str, name: str) -> httpx2.Response:
+    """The answer of `route` to the body of that name."""
+    body = BODIES[route][name][0]
     headers = {"Content-Type": "application/json"} | ({"Content-Encoding": "gzip"} if "bomb" in name else {})
-    return client.post(ROUTE, content=body() if callable(body) else body, headers=headers)
+    return client.post(route, content=body() if callable(body) else body, headers=headers)
 
 
 def check_refusals(process: int, url: str, *others: int) -> None:
     """Assert that each of `BODIES` is refused as it has to be, or with one of the `others`, in less than a second of work."""
     with httpx2.Client(base_url=url, timeout=60) as client:
-        for name, (_, status) in BODIES.items():
-            began = worked(process)
+        for route, name, status in [
+            (route, name, body[1]) for route, bodies in BODIES.items() for name, body in bodies.items()
+        ]:
+            began, place = worked(process), f"{name}, {route}"
             try:
-                answer = sent(client, name)
+                answer = sent(client, route, name)
             except (httpx2.WriteError, httpx2.RemoteProtocolError):  # hung up on before the whole body was sent
-                assert status == 413, name
+                assert status == 413, place
                 continue
-            assert answer.status_code in (status, *others), name
-            assert len(answer.content) < 1000, name
+            assert answer.status_code in (status, *others), place
+            assert len(answer.content) < 1000, place
             ErrorResponse.model_validate_json(answer.content)
-            assert worked(process) - began < 1, name
+            assert worked(process) - began < 1, place
 
 
 def test_hostile_bodies_are_refused_at_once_in_little_memory_also_while_others_wait(server: tuple[int, str]) -> None:
@@ -129,6 +185,11 @@ def test_hostile_bodies_are_refused_at_once_in_little_memory_also_while_others_w
         assert {call.result().status_code for call in waiting} <= {200, 429}
     assert resident(process, "VmHWM") - before <= 64 * MEBIBYTE
     assert httpx2.post(f"{url}{ROUTE}", json={"input": SURE}, timeout=30).status_code == 200
+
+
+def test_every_route_that_reads_a_body_is_sent_hostile_ones() -> None:
+    paths = served().get("/openapi.json").json()["paths"]
+    assert {path for path, verbs in paths.items() for verb in verbs.values() if "requestBody" in verb} == BODIES.keys()
 
 
 STEPS = [

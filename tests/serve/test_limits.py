@@ -129,17 +129,34 @@ def test_no_sixty_seconds_hold_more_than_the_limit(steps: list[tuple[float, int]
         assert sum(start <= moment < start + 60 for moment in taken) <= 10
 
 
-def test_who_comes_back_when_told_finds_room(clock: list[float]) -> None:
+@pytest.mark.parametrize(("cost", "told"), [(1, 40), (4, 46), (10, 58)])
+def test_who_comes_back_when_told_finds_room(clock: list[float], cost: int, told: float) -> None:
     store = LocalStore()
     for _ in range(10):
         assert asyncio.run(store.take("one", 10, 1)) == 0.0
         clock[0] += 2
-    wait = asyncio.run(store.take("one", 10, 1))
-    assert wait == pytest.approx(40)
+    wait = asyncio.run(store.take("one", 10, cost))
+    assert wait == pytest.approx(told)
     clock[0] += wait - 1
-    assert asyncio.run(store.take("one", 10, 1)) > 0
+    assert asyncio.run(store.take("one", 10, cost)) > 0
     clock[0] += 1.01
-    assert asyncio.run(store.take("one", 10, 1)) == 0.0
+    assert asyncio.run(store.take("one", 10, cost)) == 0.0
+
+
+@given(steps=STEPS, cost=st.integers(1, 10))
+def test_no_wait_that_is_told_is_too_short_or_too_long(steps: list[tuple[float, int]], cost: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        now = [1_795_600_000.0]
+        patch.setattr(time, "time", lambda: now[0])
+        store = LocalStore()
+        for pause, taken in steps:
+            now[0] += pause
+            asyncio.run(store.take("one", 10, taken))
+        if wait := asyncio.run(store.take("one", 10, cost)):
+            now[0] += wait - 0.01
+            assert asyncio.run(store.take("one", 10, cost)) == pytest.approx(0.01, abs=1e-3)
+            now[0] += 0.02
+            assert asyncio.run(store.take("one", 10, cost)) == 0.0
 
 
 def test_nothing_asked_costs_nothing() -> None:
