@@ -40,7 +40,7 @@ def asked_for(running: Cluster) -> bool:
 def test_nodes_that_die_while_they_sample_are_not_missed(small_world: Path, tmp_path: Path) -> None:
     questions = write_fake_questions(tmp_path / "questions", 480, 160)
     with cluster(tmp_path, cpus=0) as running:
-        slow = replace(running, environment={**running.environment, "KT_FAKE_DELAY": "0.05"})
+        slow = replace(running, environment={**running.environment, "KT_FAKE_DELAY": "0.12"})
         flags = ("--address", running.address, "--engine.actors-max", "4", "--engine.block-rows", "16")
         run = Run(tmp_path / "experiments", small_world / "model", questions, *flags, job="sample")
         process = run.start(**running.environment)
