@@ -138,7 +138,7 @@ class _Fitting:
         ends = [range(1, len(question.context or "") + 1) for question in questions]
         fits, fails = [0] * len(questions), [len(own) + 1 for own in ends]
         while left := [i for i in range(len(questions)) if fails[i] - fits[i] > 1]:
-            tried = {i: min(max(2 * fits[i], self.space), (fits[i] + fails[i]) // 2) for i in left}
+            tried = {i: min(max(2 * fits[i], self.space, 1), (fits[i] + fails[i]) // 2) for i in left}
             excess = self._excess([_cut(questions[i], ends[i], kept) for i, kept in tried.items()])
             for (i, kept), over in zip(tried.items(), excess, strict=True):
                 (fails if over > 0 else fits)[i] = kept

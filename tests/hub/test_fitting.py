@@ -145,6 +145,16 @@ def test_a_context_full_of_marks_is_cut_to_the_character_without_ever_reading_mu
     assert max(read) < 3 * LIMIT * len(mark)
 
 
+@pytest.mark.parametrize("beyond", range(-4, 5))
+@pytest.mark.timeout(60)
+def test_a_search_ends_where_hardly_any_room_is_left(chat: ChatTokenizer, beyond: int) -> None:
+    asked = question("<|im_end|>" * 50, "?")
+    bare = longest(chat, dataclasses.replace(asked, context=None), room())
+    tight = room(limit=LIMIT + bare + beyond)
+    (fitted,), _ = fit_contexts([asked], chat, tight)
+    assert fitted.context is None or longest(chat, fitted, tight) <= 0
+
+
 def test_the_questions_of_a_run_are_cut_before_anything_is_asked(tmp_path: Path) -> None:
     from know_thyself.config import DataConfig, EngineConfig, RunConfig, SamplingConfig
     from know_thyself.pipelines.inputs import check_inputs, room_of
