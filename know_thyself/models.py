@@ -59,9 +59,8 @@ def bring(folder: Path) -> Path:
     What is missing comes from the object store that it lies in, or from the hub where it lies in the hub's cache, at the same
     commit. Raises `StoreError`, and `ConfigError` when the hub does not have it.
     """
-    if hub := IN_CACHE.fullmatch(str(folder)):
-        owner, name, commit = hub.groups()
-        return _fetched(f"{owner}/{name}", commit, IDENTITY, folder.parents[2])
+    if hub := _in_cache(str(folder)):
+        return _fetched(*hub, IDENTITY, folder.parents[2])
     return pull(folder)
 
 
@@ -75,8 +74,8 @@ def tokenizer_folder(name: str, revision: str | None) -> Path:
 
 def _folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     path = pull(locate(name)) if is_stored(name) else Path(name)
-    if (hub := IN_CACHE.fullmatch(name)) and not path.is_dir():  # of another machine
-        return _fetched(f"{hub[1]}/{hub[2]}", hub[3], patterns)
+    if (hub := _in_cache(name)) and not path.is_dir():  # of another machine
+        return _fetched(*hub, patterns)
     if name.startswith("~/"):
         path = path.expanduser()
     if name == WORLD or path.is_dir():
@@ -86,6 +85,12 @@ def _folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ConfigError(f"model {name!r} is neither a folder nor a hub id (owner/name): check its spelling")
     return _fetched(name, revision, patterns)
+
+
+def _in_cache(folder: str) -> tuple[str, str] | None:
+    """The hub id and the commit of what a `folder` of the hub's cache holds; None for any other."""
+    found = IN_CACHE.fullmatch(folder)
+    return (f"{found[1]}/{found[2]}", found[3]) if found else None
 
 
 def _fetched(name: str, revision: str | None, patterns: Sequence[str], cache: Path | None = None) -> Path:

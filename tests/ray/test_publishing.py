@@ -21,7 +21,7 @@ from tests.unit.columns import simulated
 from tests.unit.test_judge import base, card, trained
 
 __all__ = ["base", "trained"]
-SECRET = "/home/somebody/secret"
+SECRET = "/secret/of/somebody"
 
 
 def a_summary() -> dict[str, Any]:

@@ -143,7 +143,9 @@ def test_a_node_fetches_what_the_driver_found_on_the_hub(
     assert len(asked) == 1
 
 
-def test_a_judges_base_of_the_hub_is_found_on_another_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_a_judges_base_of_the_hub_is_found_on_another_machine(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
     asked: list[tuple[str, str | None]] = []
 
     def snapshot_download(name: str, *, revision: str | None, **_: object) -> str:
@@ -151,7 +153,7 @@ def test_a_judges_base_of_the_hub_is_found_on_another_machine(monkeypatch: pytes
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    found = resolve_model(f"/home/another/hub/models--owner--name/snapshots/{COMMIT}", None)
+    found = resolve_model(str(tmp_path / "hub" / "models--owner--name" / "snapshots" / COMMIT), None)
     assert asked == [("owner/name", COMMIT)]
     assert found.name == str(folder)
 
