@@ -25,7 +25,7 @@ from benchmarks.models import world_model, world_questions, write_random_model
 from benchmarks.results import Row, median, peak_memory, report
 from know_thyself import prompts
 from know_thyself.config import TrainConfig
-from know_thyself.engine.fitting import Room, fit_contexts
+from know_thyself.engine.fitting import Window, fit_contexts
 from know_thyself.learning.lesson import Lesson
 from know_thyself.learning.zero import batch_settings
 from know_thyself.types import LabelMode, PromptStyle, Question
@@ -259,8 +259,8 @@ def _taught(size: Size, model: str) -> Class:
     if size.longest is not None:
         context = " ".join(question.text for question in questions[:20]) * (1 + LONG // 100)
         told = [replace(question, context=context) for question in questions]
-        room = Room(max_model_len=size.longest, max_tokens=16, style=PromptStyle.SYSTEM, mode=LabelMode.BINARY)
-        questions, _ = fit_contexts(told, chat, room)
+        window = Window(max_model_len=size.longest, max_tokens=16, style=PromptStyle.SYSTEM, mode=LabelMode.BINARY)
+        questions, _ = fit_contexts(told, chat, window)
     config = TrainConfig(batch_size=size.batch, micro_batch_size=size.micro, learning_rate=RATE)
     lesson = Lesson(
         base=model,

@@ -18,7 +18,7 @@ from know_thyself import labeling, prompts
 from know_thyself.asking import Answer, Asked, Opinion, Refusal, Sampling
 from know_thyself.config import EngineConfig
 from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.engine.fitting import Room, fit_contexts
+from know_thyself.engine.fitting import Window, fit_contexts
 from know_thyself.engine.protocol import Chat, Decoding, Engine, EngineSpec, Reply, load_engine_factory, verdict_shares
 from know_thyself.engine.weights import not_finite, resized
 from know_thyself.errors import DataError, EngineError, JudgeError, first_line
@@ -49,7 +49,7 @@ class _Fitted:
     context_cut: bool
 
 
-Prompt = Callable[[Room, Question], tuple[Chat, int]]
+Prompt = Callable[[Window, Question], tuple[Chat, int]]
 
 
 class LocalJudge:
@@ -84,7 +84,7 @@ class LocalJudge:
         check_encoding(self.card, self._chat.digest)
         check_vocabulary(self.card, self._chat.word_tokens(self.card.verdict_words))
         _check_weights(folder, Path(base.name))
-        self._room = _room_of(self.card)
+        self._window = _window_of(self.card)
         scratch = tempfile.mkdtemp(prefix="know-thyself-")
         self._clean = weakref.finalize(self, shutil.rmtree, scratch)
         is_whole = (folder / MODEL).is_dir()
@@ -118,14 +118,14 @@ class LocalJudge:
         weights make no number of it.
         """
         asked = _asked(texts, contexts)
-        return self._read(_all_fitted(asked, self._fit(asked, Room.judge_chat)))
+        return self._read(_all_fitted(asked, self._fit(asked, Window.judge_chat)))
 
     def judge_each(self, asked: Sequence[Asked]) -> list[Opinion | Refusal]:
         """An opinion on each of `asked`, or why there is none: one that cannot be judged keeps none of the others from it.
 
         Raises `EngineError` when the judge's weights make no number of a question.
         """
-        fits = self._fit(asked, Room.judge_chat)
+        fits = self._fit(asked, Window.judge_chat)
         opinions = iter(self._read([fit for fit in fits if isinstance(fit, _Fitted)]))
         return [next(opinions) if isinstance(fit, _Fitted) else fit for fit in fits]
 
@@ -135,7 +135,7 @@ class LocalJudge:
         Contexts are given and cut as for `judge_many`. Raises `DataError` as that does.
         """
         asked = _asked(texts, contexts)
-        fitted = _all_fitted(asked, self._fit(asked, Room.answer_chat))
+        fitted = _all_fitted(asked, self._fit(asked, Window.answer_chat))
         return [reply.text for reply in self._sample(fitted, Sampling())]
 
     def reply(self, asked: Asked, sampling: Sampling) -> Answer | Refusal:
@@ -143,7 +143,7 @@ class LocalJudge:
 
         It is asked as it was in that run, after the turns of the history. Raises `EngineError` when the engine does not answer.
         """
-        fit = self._fit([asked], Room.answer_chat)[0]
+        fit = self._fit([asked], Window.answer_chat)[0]
         if isinstance(fit, Refusal):
             return fit
         reply = self._sample([fit], sampling)[0]
@@ -155,7 +155,7 @@ class LocalJudge:
 
     def _sample(self, fitted: Sequence[_Fitted], sampling: Sampling) -> list[Reply]:
         """One reply of the model that is judged to each of `fitted`."""
-        longest = self._room.max_tokens
+        longest = self._window.max_tokens
         decoding = Decoding(
             num_trials=1,
             temperature=sampling.temperature,
@@ -201,10 +201,10 @@ class LocalJudge:
         """As `_fit`, where all of `asked` have the same history."""
         if not asked:
             return []
-        room = replace(self._room, history=asked[0].history)
+        window = replace(self._window, history=asked[0].history)
         try:
-            cut, _ = fit_contexts([_question(one) for one in asked], self._chat, room)
-            chats = [prompt(room, question) for question in cut]
+            cut, _ = fit_contexts([_question(one) for one in asked], self._chat, window)
+            chats = [prompt(window, question) for question in cut]
             encoded = self._chat.encode_all([chat for chat, _ in chats])
         except TemplateError as error:
             told = f"the model's chat template refuses these turns ({first_line(error)}): let user and assistant take turns"
@@ -257,10 +257,10 @@ def _all_fitted(asked: Sequence[Asked], fits: Sequence[_Fitted | Refusal]) -> li
     return [fit for fit in fits if isinstance(fit, _Fitted)]
 
 
-def _room_of(card: JudgeCard) -> Room:
+def _window_of(card: JudgeCard) -> Window:
     """What prompts must fit, as in the judge's run."""
     max_tokens = int(card.decoding["max_tokens"])
-    return Room(max_model_len=card.max_model_len, max_tokens=max_tokens, style=card.prompt_style, mode=card.label_mode)
+    return Window(max_model_len=card.max_model_len, max_tokens=max_tokens, style=card.prompt_style, mode=card.label_mode)
 
 
 def _asked(texts: Sequence[str], contexts: Contexts | None) -> list[Asked]:

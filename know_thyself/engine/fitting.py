@@ -29,10 +29,11 @@ LONGEST_WORD = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """What prompts must fit: `max_model_len` tokens, of which an answer takes up to `max_tokens` and a verdict one.
+class Window:
+    """The context window that prompts must fit: `max_model_len` tokens.
 
-    The turns of `history` stand before the question in every prompt; they are never cut.
+    Of these an answer takes up to `max_tokens`, and a verdict one. The turns of `history` stand before the question in every
+    prompt; they are never cut.
     """
 
     max_model_len: int
@@ -55,21 +56,21 @@ class Room:
 
 
 def fit_contexts(
-    questions: Sequence[Question], chat: ChatTokenizer, room: Room
+    questions: Sequence[Question], chat: ChatTokenizer, window: Window
 ) -> tuple[tuple[Question, ...], dict[Split, int]]:
     """`questions` in their order with contexts that fit, and how many contexts of each split were cut.
 
     A question that leaves no room loses its context whole; one that is too long by itself stays so, and its trials will say
     ERROR. Only contexts that could be too long are tokenised: a token is at least a byte.
     """
-    spaces = _spaces(chat, room)
+    spaces = _spaces(chat, window)
     fullest = min(spaces)
     tight = [i for i, space in enumerate(spaces) if space <= fullest + SEAM]
     suspects = [i for i, question in enumerate(questions) if question.context and _bytes(question) > fullest - SEAM]
     fitted = list(questions)
     for start in range(0, len(suspects), BATCH):
         batch = suspects[start : start + BATCH]
-        fitting = _Fitting(chat=chat, room=room, space=fullest, tight=tight)
+        fitting = _Fitting(chat=chat, window=window, space=fullest, tight=tight)
         for i, question in zip(batch, fitting.fit([questions[i] for i in batch]), strict=True):
             fitted[i] = question
     cut = Counter(Split(old.split) for old, new in zip(questions, fitted, strict=True) if old.context != new.context)
@@ -80,10 +81,10 @@ def _bytes(question: Question) -> int:
     return len(question.text.encode()) + len((question.context or "").encode())
 
 
-def _spaces(chat: ChatTokenizer, room: Room) -> list[int]:
+def _spaces(chat: ChatTokenizer, window: Window) -> list[int]:
     """The tokens that each prompt leaves for question and context together."""
     shortest = Question(id="", text="?", answers=(), context="?")
-    return [limit - len(chat.encode(messages)) + 2 for messages, limit in room.chats(shortest)]
+    return [limit - len(chat.encode(messages)) + 2 for messages, limit in window.chats(shortest)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class _Fitting:
     """
 
     chat: ChatTokenizer
-    room: Room
+    window: Window
     space: int
     tight: Sequence[int]
 
@@ -146,7 +147,7 @@ class _Fitting:
 
     def _excess(self, questions: Sequence[Question]) -> list[int]:
         """The tokens by which the prompts of each question are too long; none or fewer when they fit."""
-        asked = [[self.room.chats(question)[i] for i in self.tight] for question in questions]
+        asked = [[self.window.chats(question)[i] for i in self.tight] for question in questions]
         lengths = iter(map(len, self.chat.encode_all([chat for prompts in asked for chat, _ in prompts])))
         return [max(next(lengths) - limit for _, limit in prompts) for prompts in asked]
 

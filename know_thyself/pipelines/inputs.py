@@ -14,7 +14,7 @@ from know_thyself.data.logs import Log
 from know_thyself.data.scores import read_scores
 from know_thyself.data.sources import find_source, load
 from know_thyself.data.splits import Questions, split_questions
-from know_thyself.engine.fitting import Room, fit_contexts
+from know_thyself.engine.fitting import Window, fit_contexts
 from know_thyself.engine.protocol import VLLM, load_engine_factory
 from know_thyself.errors import ConfigError, DataError
 from know_thyself.evaluation.baselines import BASELINES
@@ -61,7 +61,7 @@ def check_inputs(config: RunConfig, *, trains: bool = True) -> Inputs:
     tokens = chat.word_tokens(list(prompts.VERDICT_WORDS[config.label_mode].values()))
     if config.train.loss == "sequence":
         chat.turn_end()
-    fitted, cut = fit_contexts(questions.questions, chat, room_of(config))
+    fitted, cut = fit_contexts(questions.questions, chat, window_of(config))
     return Inputs(
         questions=replace(questions, questions=fitted),
         context_cut=cut,
@@ -92,9 +92,9 @@ def rule_of(config: RunConfig) -> AbilityRule:
     return AbilityRule(can_at=config.label.can_at, uncertain_at=config.label.uncertain_at)
 
 
-def room_of(config: RunConfig) -> Room:
+def window_of(config: RunConfig) -> Window:
     """What the prompts of `config` must fit."""
-    return Room(
+    return Window(
         max_model_len=config.engine.max_model_len,
         max_tokens=config.sampling.max_tokens,
         style=config.prompt_style,

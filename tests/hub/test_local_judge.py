@@ -24,7 +24,7 @@ from know_thyself.client import local
 from know_thyself.client.local import LocalJudge
 from know_thyself.engine import vllm
 from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.engine.fitting import Room, fit_contexts
+from know_thyself.engine.fitting import Window, fit_contexts
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
 from know_thyself.errors import DataError, EngineError
 from know_thyself.judge import ADAPTER, read_judge, write_judge
@@ -84,9 +84,9 @@ def folder(tmp_path: Path) -> Path:
 
 def in_the_run(context: str | None) -> Question:
     """The question as the run of the judge asks it."""
-    room = Room(max_model_len=LIMIT, max_tokens=ANSWER, style=PromptStyle.SYSTEM, mode=LabelMode.BINARY)
+    window = Window(max_model_len=LIMIT, max_tokens=ANSWER, style=PromptStyle.SYSTEM, mode=LabelMode.BINARY)
     asked = Question(id="a", text=QUESTION, answers=("Quorn",), context=context, split=Split.TRAIN)
-    return fit_contexts([asked], ChatTokenizer(resolve_model("world", None).name), room)[0][0]
+    return fit_contexts([asked], ChatTokenizer(resolve_model("world", None).name), window)[0][0]
 
 
 def test_contexts_are_asked_and_cut_as_in_the_run(folder: Path, started: list[Recorder]) -> None:

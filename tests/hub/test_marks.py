@@ -14,7 +14,7 @@ from know_thyself import prompts
 from know_thyself.config import TrainConfig
 from know_thyself.engine import chat as chats
 from know_thyself.engine.chat import ChatTokenizer
-from know_thyself.engine.fitting import Room, fit_contexts
+from know_thyself.engine.fitting import Window, fit_contexts
 from know_thyself.engine.protocol import Chat
 from know_thyself.inspection import _lesson
 from know_thyself.learning.objectives import example_of
@@ -151,9 +151,9 @@ def test_tokens_that_the_template_never_writes_are_no_marks(tmp_path: Path) -> N
 
 
 def test_a_context_full_of_marks_is_cut_to_what_they_take_up_as_text(chat: ChatTokenizer) -> None:
-    room = Room(max_model_len=200, max_tokens=12, style=PromptStyle.SYSTEM, mode=LabelMode.BINARY)
+    window = Window(max_model_len=200, max_tokens=12, style=PromptStyle.SYSTEM, mode=LabelMode.BINARY)
     long = question("Who?", " ".join(marks(chat) * 60)[:2000])
-    (fitted,), cut = fit_contexts([long], chat, room)
+    (fitted,), cut = fit_contexts([long], chat, window)
     assert cut == {Split.TRAIN: 1}
-    excess = max(len(chat.encode(messages)) - limit for messages, limit in room.chats(fitted))
+    excess = max(len(chat.encode(messages)) - limit for messages, limit in window.chats(fitted))
     assert -40 < excess <= 0
