@@ -41,7 +41,7 @@ STUDY_FLAGS: Mapping[str, str] = {
     "--train_batch": "--train.batch-size {value} --study.batch-size {value}",
     "--lora_r": "--train.lora.r {value} --study.lora.r {value}",
     "--lora_alpha": "--train.lora.alpha {value} --study.lora.alpha {value}",
-    "--knowledge_epochs": "--study.rounds {value} --study.passes 1",
+    "--knowledge_epochs": "--study.rounds {value} --study.passes 1 --study.patience {value}",
 }
 """What a flag means to the three-phase job where that is something else: it trains knowledge as well."""
 

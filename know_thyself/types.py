@@ -66,7 +66,8 @@ class Pool(StrEnum):
     """The part that a question has in the three-phase study; groups are in one pool alone.
 
     `JUDGED_TAUGHT`: taught, and in both judges' training. `TAUGHT_HELD_OUT`: taught, and in no judge's training.
-    `JUDGED_NOT_TAUGHT`: the judges' dev questions, never taught. `NEVER_SEEN`: validation, met by nothing that is trained.
+    `JUDGED_NOT_TAUGHT`: the judges' dev questions, which choose their epochs. `NEVER_SEEN`: validation, which chooses nothing.
+    No question of these two is taught or rehearsed.
     """
 
     JUDGED_TAUGHT = "judged_taught"

@@ -318,7 +318,8 @@ class StudyConfig(Section):
     """Facts neither taught nor known that are rehearsed for each one taught, as far as there are any: the model's own replies,
     of another trial each pass, so that it stays unsure of what it goes on not knowing."""
     wondered: float = Field(default=0.0, ge=0.0)
-    """Questions that the model asks itself, rehearsed with its own answers, for each fact taught; others in each pass."""
+    """Questions that the model asks itself, rehearsed with its own answers, for each fact taught; others in each pass. What is
+    taught and what is to be left alone is not among them."""
     emphasis: float = Field(default=1.0, gt=0.0)
     """How much a taught fact weighs beside a rehearsed one."""
     batch_size: int = Field(default=32, ge=1)

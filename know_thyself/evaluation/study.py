@@ -16,7 +16,7 @@ from know_thyself.types import Pool
 V1_BEFORE, V1_AFTER, V2_AFTER = "v1_before", "v1_after", "v2_after"
 """Judge v1 on the model it was trained on; the same, by now stale, on the taught model; judge v2 on the taught model."""
 GATES = (Pool.TAUGHT_HELD_OUT, Pool.JUDGED_NOT_TAUGHT, Pool.NEVER_SEEN)
-"""Pools that no judge trained on: what is claimed of a study is claimed of these."""
+"""Pools that no judge trained on: what is claimed of a study is claimed of these. Only the last chose nothing."""
 PAIRS = {"updated": (V1_BEFORE, V2_AFTER), "stale": (V1_AFTER, V2_AFTER)}
 """Differences worth knowing: what became of judging by the end, and what a judge loses who is not trained anew."""
 GAINS = {"auroc": auroc_gain, "brier": brier_gain}
@@ -32,11 +32,25 @@ def judge_facts(scores: Mapping[str, ByPool], sizes: Mapping[Pool, int], seed: i
     }
 
 
+def examined_by_all(examined: Mapping[str, Mapping[str, Sequence[Examined]]]) -> dict[str, dict[str, list[Examined]]]:
+    """The questions of each part that every judge has a label and a judgment of, by judge and part; in their order."""
+
+    def names(part: str) -> set[str]:
+        return set.intersection(*({e.question.id for e in by_part[part]} for by_part in examined.values()))
+
+    shared = {part: names(part) for part in next(iter(examined.values()))}
+    return {
+        judge: {part: [e for e in found if e.question.id in shared[part]] for part, found in by_part.items()}
+        for judge, by_part in examined.items()
+    }
+
+
 def paired_facts(scores: Mapping[str, ByPool], seed: int = 0) -> dict[str, Any]:
     """For each of `PAIRS` and each pool, by how much the second judge is better than the first, with 95 % intervals.
 
     `auroc` is in AUROC, None where that is undefined, as in a pool of which the model knows all; `brier` is by how much
-    the Brier score is lower. Paired: a group is drawn for both or for neither. `gate` says whether no judge trained on it.
+    the Brier score is lower. Paired: both judge the same questions (see `examined_by_all`), and a group is drawn for both or
+    for neither. `gate` says whether no judge trained on it.
     """
     return {name: {str(pool): _gains(scores, pair, pool, seed) for pool in Pool} for name, pair in PAIRS.items()}
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from know_thyself.config import RunConfig
 from know_thyself.errors import ConfigError
-from know_thyself.experiment import StageFolder
+from know_thyself.experiment import MARKER, StageFolder, experiment_name, experiments_root
+from know_thyself.experiment.place import pull
 
 FIRST = 1
-"""The epoch that every run may start from: the untrained model is measured on the way."""
+"""The epoch that every run may start from, for the untrained model is measured on the way; and the phase."""
 
 
 def check_may_run(config: RunConfig, folder: StageFolder, *, epoch: int | None, samples: bool) -> None:
@@ -28,6 +29,16 @@ def check_may_run(config: RunConfig, folder: StageFolder, *, epoch: int | None, 
         raise ConfigError(
             f"start-epoch={config.start_epoch}: epoch {epoch} of experiment {experiment} does not stand for these settings "
             f"({folder.path.name} is not done): jobs.judgment without --start-epoch makes it and keeps what stands"
+        )
+
+
+def check_begun(config: RunConfig) -> None:
+    """Raise `ConfigError` where a later phase is asked for of an experiment that holds nothing of the first."""
+    later, path = (config.phase or FIRST) > FIRST, experiments_root(config) / experiment_name(config)
+    if later and not any(pull(path / "stages", f"questions-*/{MARKER}").glob(f"questions-*/{MARKER}")):
+        raise ConfigError(
+            f"phase={config.phase} goes on from what phase 1 makes, and experiment {path.name} holds nothing of it: run the "
+            "same command with --phase 1 first, or without --phase"
         )
 
 

@@ -9,10 +9,13 @@ from pydantic import ValidationError
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.data.pools import Pools, cut_pools
 from know_thyself.errors import ConfigError, first_fault
+from know_thyself.pipelines.guards import check_begun
 from know_thyself.pipelines.inputs import Inputs, check_inputs, check_learner
 
 RATES = {"lora": 1e-4, "full": 1e-5}
 """The peak rate of teaching by tuning, as the prototype's."""
+OF_JUDGING = ("select", "target", "loss")
+"""Settings of training that say what a judge learns; knowledge is taught alike whatever they say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,7 @@ class StudyInputs:
 def check_study(config: RunConfig) -> StudyInputs:
     """The inputs that `config` names. Raises `DataError` or `ConfigError` when they are missing or cannot be studied."""
     _check_settings(config)
+    check_begun(config)
     knowledge = knowledge_config(config)
     inputs = check_inputs(config)
     check_learner(inputs.base, config.tuning, config.study.lora)
@@ -42,6 +46,8 @@ def _check_settings(config: RunConfig) -> None:
         raise ConfigError("label.source=logs: a study asks its model what it knows before and after; leave logs out")
     if config.start_epoch > 1:
         raise ConfigError(f"start-epoch={config.start_epoch} is for jobs.judgment: a study goes on by itself, leave it out")
+    if config.skip_collect:
+        raise ConfigError("skip-collect: a study asks its model again after every round of teaching; leave --skip-collect out")
     if config.push_to_hub:
         raise ConfigError(
             f"push-to-hub={config.push_to_hub}: the judge of a study is of a model that is on no hub; leave --push-to-hub out"
@@ -55,7 +61,8 @@ def knowledge_config(config: RunConfig) -> TrainConfig:
     micro = train.micro_batch_size if train.micro_batch_size and train.micro_batch_size < share else None
     taught = {
         "epochs": study.rounds,
-        "passes": 1,  # a round shows each pass apart
+        "passes": 1,  # the rows of a round are of all its passes
+        **{name: TrainConfig.model_fields[name].default for name in OF_JUDGING},
         "learning_rate": study.learning_rate or RATES[config.tuning],
         "batch_size": study.batch_size,
         "micro_batch_size": micro,

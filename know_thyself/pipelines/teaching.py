@@ -2,19 +2,21 @@
 
 Beside each fact taught stand facts that are not, in the model's own words: such as it knows, so that learning costs less of
 what was there, and such as it does not, so that it stays unsure of these, which is what a judge can see; and questions that it
-asks itself, which nobody has to write, and of which there are as many as one likes. A round is worth what was learned and, on
-dev questions that are neither taught nor rehearsed, what was kept.
+asks itself, which nobody has to write, and of which there are as many as one likes: but none that is taught, and none that the
+study reports on as left alone. A round is worth what was learned and, on dev questions that are neither taught nor rehearsed,
+what was kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from know_thyself.config import TrainConfig
+from know_thyself.data.identity import near_duplicate_key
 from know_thyself.data.pools import Pools
 from know_thyself.errors import ConfigError
 from know_thyself.labeling import label
@@ -23,7 +25,7 @@ from know_thyself.pipelines.bench import Bench, Result, Row
 from know_thyself.pipelines.inputs import rule_of
 from know_thyself.pipelines.rounds import Collected
 from know_thyself.stages.training import ADAPTER
-from know_thyself.types import AbilityLabel, ModelRef, Pool, Question, Split
+from know_thyself.types import AbilityLabel, Finish, ModelRef, Pool, Question, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class Lessons:
         return (*self.taught, *self.rehearsed, *self.guarded)
 
     def rows(self, round_number: int) -> list[Row]:
-        """What a round shows, pass by pass."""
+        """What a round shows: all its passes, which training shuffles into one another."""
         return [row for number in range(self.passes) for row in self._pass(number, (round_number - 1) * self.passes + number)]
 
     def _pass(self, number: int, seen: int) -> list[Row]:
@@ -78,7 +80,7 @@ class Round:
     def worth(self) -> float:
         """What was learned and what was kept, alike."""
         known = [share for share in (self.learned, self.kept) if share is not None]
-        return sum(known) / len(known)
+        return sum(known) / len(known) if known else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,19 +126,22 @@ def abilities(bench: Bench, graded: Result) -> dict[str, AbilityLabel]:
 def plan_lessons(bench: Bench, pools: Pools, collected: Collected) -> Lessons:
     """What to teach of the taught pools, and what to rehearse, by what the model answered before.
 
-    Raises `ConfigError` when it knows all that could be taught.
+    Raises `ConfigError` when it knows all that could be taught, or none can be graded.
     """
     labels = abilities(bench, collected.graded)
-    taught = tuple(q for q in pools.taught if q.id in labels and not _known(labels, q))
+    graded = [q for q in pools.taught if q.id in labels]
+    if not graded:
+        raise ConfigError(f"none of the {len(pools.taught)} facts that could be taught has answers that can be graded")
+    taught = tuple(q for q in graded if not _known(labels, q))
     if not taught:
         raise ConfigError(
-            f"the model knows all {len(pools.taught)} facts that could be taught: give questions it cannot answer, or raise "
+            f"the model knows all {len(graded)} facts that could be taught: give questions it cannot answer, or raise "
             f"--study.taught (now {bench.config.study.taught})"
         )
     is_taught, study = {question.id for question in taught}, bench.config.study
     others = [q for q in (*pools.questions.of(Split.TRAIN), *pools.of[Pool.TAUGHT_HELD_OUT]) if q.id not in is_taught]
-    replies = _replies(collected)
-    drawn = _drawn([q for q in others if q.id in labels and replies[q.id]], bench.config.seed)
+    is_other, replies = {question.id for question in others}, _replies(collected)
+    drawn = _drawn([q for q in others if replies.get(q.id)], bench.config.seed)
     known, unknown = ([q for q in drawn if _known(labels, q) is wanted] for wanted in (True, False))
     return Lessons(
         taught=taught,
@@ -146,17 +151,25 @@ def plan_lessons(bench: Bench, pools: Pools, collected: Collected) -> Lessons:
         replies=replies,
         emphasis=study.emphasis,
         passes=study.passes,
-        wondered=_wondered(bench, study.passes * round(study.wondered * len(taught))),
+        wondered=_wondered(
+            bench,
+            study.passes * round(study.wondered * len(taught)),
+            without={near_duplicate_key(q.text) for q in pools.questions.questions if q.id not in is_other},
+        ),
     )
 
 
-def _wondered(bench: Bench, count: int) -> tuple[Row, ...]:
-    """What the model says to `count` questions that it asks itself, without those that came to nothing."""
+def _wondered(bench: Bench, count: int, without: Collection[str]) -> tuple[Row, ...]:
+    """What the model says to `count` questions that it asks itself, less those that came to nothing and those `without`."""
     if count == 0:
         return ()
     rows = bench.wonder(count).folder.read().sort_by("id").to_pylist()
     asked = [(Question(id=row["id"], text=row["question"], answers=(row["reply"],)), row["reply"]) for row in rows]
-    return tuple(_row(question, reply, 1.0) for question, reply in asked if question.text and reply)
+    return tuple(
+        _row(question, reply, 1.0)
+        for question, reply in asked
+        if question.text and reply and near_duplicate_key(question.text) not in without
+    )
 
 
 def _drawn(questions: Sequence[Question], seed: int) -> list[Question]:
@@ -169,11 +182,13 @@ def _known(labels: Mapping[str, AbilityLabel], question: Question) -> bool:
 
 
 def _replies(collected: Collected) -> dict[str, list[str]]:
-    """What the model said in each trial, by question: of a known fact, its own right answers."""
-    if collected.sampled is None:
-        return {}
+    """What the model said to its end in each trial, by question: of a known fact, its own right answers."""
+    assert collected.sampled is not None  # a study refuses logs
     table = collected.sampled.folder.read().select(["id", "trials"])
-    return {row["id"]: [trial["text"].strip() for trial in row["trials"] or ()] for row in table.to_pylist()}
+    return {
+        row["id"]: [trial["text"].strip() for trial in row["trials"] or () if trial["finish"] == Finish.STOP]
+        for row in table.to_pylist()
+    }
 
 
 def _row(question: Question, reply: str, weight: float) -> Row:

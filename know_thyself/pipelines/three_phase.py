@@ -19,11 +19,21 @@ from typing import Any
 from rich.console import Console
 
 from know_thyself.config import RunConfig
-from know_thyself.evaluation.evidence import Examined, scores_of
+from know_thyself.evaluation.calibration import Calibration
+from know_thyself.evaluation.evidence import Examined, cross_fit, scores_of
 from know_thyself.evaluation.findings import beside_epochs
 from know_thyself.evaluation.ledger import changes, ledger_examples
+from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.report.study import StudyReport, write_study
-from know_thyself.evaluation.study import V1_AFTER, V1_BEFORE, V2_AFTER, judge_facts, ledger_by_pool, paired_facts
+from know_thyself.evaluation.study import (
+    V1_AFTER,
+    V1_BEFORE,
+    V2_AFTER,
+    examined_by_all,
+    judge_facts,
+    ledger_by_pool,
+    paired_facts,
+)
 from know_thyself.experiment import write_whole
 from know_thyself.experiment.place import address
 from know_thyself.pipelines.bench import Bench, Result, open_bench
@@ -33,21 +43,25 @@ from know_thyself.pipelines.study import StudyInputs
 from know_thyself.pipelines.study_table import study_tables
 from know_thyself.pipelines.teaching import Knowledge, plan_lessons, teach
 from know_thyself.stages.training import ADAPTER
-from know_thyself.types import ModelRef, Pool, Split
+from know_thyself.types import LabelMode, ModelRef, Pool, Split
 
 PHASE_1 = "phase1_judgment"
 """The folder with the results of phase 1; those of phase 3 stand where the results of any experiment do."""
 REHEARSED = "rehearsed"
-"""The known facts that were taught again, which are in no pool of their own."""
+"""The known facts that were rehearsed, some of them of the taught pools."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One judge at work on one model: its judgments, the grades they are held against, and the epoch it is of."""
+    """One judge at work on one model: its judgments, the grades they are held against, and the epoch it is of.
+
+    `calibration` is by the answers of the model that it was trained to judge.
+    """
 
     judge: EpochResult
     graded: Result
     judged: Result
+    calibration: Calibration | None
 
 
 def run(config: RunConfig, study: StudyInputs, console: Console) -> Path:
@@ -118,14 +132,25 @@ def _third_phase(
     v1, v2 = best_of(first), best_of(second)
     knew, knows = first[0].collected.graded, second[0].collected.graded
     stale = _stale(after, questions, v1, second[0])
+    by_v1, by_v2 = _calibration(before, knew, v1.judged), _calibration(after, knows, v2.judged)
     judged = {
-        V1_BEFORE: Judged(judge=v1, graded=knew, judged=v1.judged),
-        V1_AFTER: Judged(judge=v1, graded=knows, judged=stale),
-        V2_AFTER: Judged(judge=v2, graded=knows, judged=v2.judged),
+        V1_BEFORE: Judged(judge=v1, graded=knew, judged=v1.judged, calibration=by_v1),
+        V1_AFTER: Judged(judge=v1, graded=knows, judged=stale, calibration=by_v1),
+        V2_AFTER: Judged(judge=v2, graded=knows, judged=v2.judged, calibration=by_v2),
     }
     parts = {**{str(pool): found for pool, found in study.pools.of.items()}, REHEARSED: taught.lessons.rehearsed}
     examined = {name: after.collect_parts(parts, j.graded, j.judged) for name, j in judged.items()}
     _write(before, after, study, taught, judged, examined)
+
+
+def _calibration(bench: Bench, graded: Result, judged: Result) -> Calibration | None:
+    """The map from `judged` to the answers that `graded` measured, fitted on the calibration questions.
+
+    That of the epoch is another with full fine-tuning, as it is by the answers of the judge itself.
+    """
+    part = {Split.CALIBRATION: bench.questions.of(Split.CALIBRATION)}
+    fitted = cross_fit(bench.collect_parts(part, graded, judged)[Split.CALIBRATION], bench.config.label_mode)
+    return None if fitted is None else fitted.calibration
 
 
 def _stale(after: Bench, questions: Result, v1: EpochResult, untrained: EpochResult) -> Result:
@@ -155,17 +180,14 @@ def _write(
 ) -> None:
     """Write study.json and the page of the study, and print its tables."""
     config, seed = after.config, after.config.seed
-    scores = {
-        name: {pool: scores_of(examined[name][pool], config.label_mode, judged[name].judge.calibration) for pool in Pool}
-        for name in judged
-    }
+    scores, paired = (_scores(found, judged, config.label_mode) for found in (examined, examined_by_all(examined)))
     sizes = {pool: len(found) for pool, found in study.pools.of.items()}
     content = {
         **header(config),
         "phases": _phases(before, after, taught, judged),
         "teaching": taught.facts(),
         "judges": judge_facts(scores, sizes, seed),
-        "paired": paired_facts(scores, seed),
+        "paired": paired_facts(paired, seed),
         "ledger": ledger_by_pool(examined[V1_BEFORE], examined[V2_AFTER], seed),
     }
     write_whole(after.experiment.study, json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -181,6 +203,15 @@ def _write(
     for table in study_tables(content):
         after.console.print(table)
     after.console.print(f"study: {address(after.experiment.study_page)}")
+
+
+def _scores(
+    examined: Mapping[str, Mapping[str, Sequence[Examined]]], judged: Mapping[str, Judged], mode: LabelMode
+) -> dict[str, dict[Pool, Scores]]:
+    return {
+        name: {pool: scores_of(by_part[pool], mode, judged[name].calibration) for pool in Pool}
+        for name, by_part in examined.items()
+    }
 
 
 def _phases(before: Bench, after: Bench, taught: Knowledge, judged: Mapping[str, Judged]) -> list[dict[str, Any]]:

@@ -19,10 +19,10 @@ from know_thyself.engine.pool import Pool, start_engine, trial_seed
 from know_thyself.engine.protocol import Chat, Decoding, EngineSpec, Reply
 from know_thyself.experiment import StageFolder
 from know_thyself.experiment.usage import Meter
-from know_thyself.types import ModelRef, Question, StageDone
+from know_thyself.types import Finish, ModelRef, Question, StageDone
 
 WONDERED = pa.schema([("id", pa.string()), ("question", pa.string()), ("reply", pa.string())])
-"""One row per question; one that came to nothing, or that had no answer, is empty."""
+"""One row per question; one that came to nothing or to no end, or that had no such answer, is empty."""
 WONDERING = Decoding(num_trials=1, temperature=1.0, top_p=1.0, max_tokens=64)
 """How questions are drawn: as the model would, neither the likeliest nor the oddest."""
 
@@ -66,7 +66,7 @@ class Wonderer:
         chats = [prompts.answer_messages(Question(id=n, text=q, answers=())) for n, q in zip(names, questions, strict=True)]
         answered = self._engine.sample(chats, seeds, replace(task.decoding, num_trials=1))
         self._tell(opened, chats, [*asked, *answered], self._engine.tokens_read - before)
-        replies = [said.text.strip() for (said,) in answered]
+        replies = [said.text.strip() if said.finish == Finish.STOP else "" for (said,) in answered]
         return pa.table({"id": names, "question": questions, "reply": replies}, schema=WONDERED)
 
     def _tell(self, opened: Sequence[Chat], chats: Sequence[Chat], said: Sequence[Sequence[Reply]], read: int) -> None:
@@ -81,7 +81,8 @@ class Wonderer:
 
 
 def _first_line(said: Reply) -> str:
-    return said.text.strip().partition("\n")[0].strip()
+    line, more, _ = said.text.strip().partition("\n")
+    return line.strip() if more or said.finish == Finish.STOP else ""
 
 
 def wonder(folder: StageFolder, blanks: StageFolder, count: int, task: Wonder, pool: Pool, logs: Path) -> StageDone:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from know_thyself.compute.tables import write_part
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.errors import ConfigError
 from know_thyself.experiment import Experiment, StageFolder
-from know_thyself.pipelines.guards import check_may_run, check_phase
+from know_thyself.pipelines.guards import check_begun, check_may_run, check_phase
 
 
 @pytest.fixture
@@ -55,3 +57,15 @@ def test_a_phase_begins_nothing_of_another(folder: StageFolder, asked: int | Non
     else:
         with pytest.raises(ConfigError, match=rf"phase={asked} goes on from what phase {phase} makes.*--phase {phase} first"):
             check_phase(settings, folder, phase)
+
+
+def test_a_later_phase_of_nothing_is_refused(tmp_path: Path) -> None:
+    settings = RunConfig(phase=2, name="mine", experiments_root=tmp_path)
+    with pytest.raises(ConfigError, match=r"phase=2 goes on from what phase 1 makes, and experiment mine holds nothing of it"):
+        check_begun(settings)
+    check_begun(RunConfig(phase=1, name="mine", experiments_root=tmp_path))
+    check_begun(RunConfig(name="mine", experiments_root=tmp_path))
+    questions = Experiment(tmp_path / "mine", attempt=1).stage("questions", {})
+    write_part(questions, pa.table({"id": ["a"]}))
+    questions.commit_table(num_in=1, num_dropped={}, began=0.0)
+    check_begun(settings)

@@ -13,7 +13,16 @@ from know_thyself.evaluation.bootstrap import Gain
 from know_thyself.evaluation.evidence import Examined, scores_of
 from know_thyself.evaluation.ledger import changes, ledger_examples
 from know_thyself.evaluation.report.study import StudyReport, findings, render_study
-from know_thyself.evaluation.study import GATES, V1_AFTER, V1_BEFORE, V2_AFTER, judge_facts, ledger_by_pool, paired_facts
+from know_thyself.evaluation.study import (
+    GATES,
+    V1_AFTER,
+    V1_BEFORE,
+    V2_AFTER,
+    examined_by_all,
+    judge_facts,
+    ledger_by_pool,
+    paired_facts,
+)
 from know_thyself.pipelines.study import check_study, knowledge_config
 from know_thyself.pipelines.study_table import study_tables
 from know_thyself.pipelines.teaching import Lessons
@@ -45,6 +54,8 @@ CONTENT: dict[str, Any] = {
     "teaching": {
         "taught": 9,
         "rehearsed": 18,
+        "doubted": 3,
+        "wondered": 54,
         "guarded": 4,
         "best_round": 2,
         "rounds": [{"round": r, "learned": 0.4 * r, "rehearsed": 0.99, "kept": None} for r in (1, 2)],
@@ -68,6 +79,16 @@ def test_a_stale_judge_is_worse_than_its_successor() -> None:
 def test_every_judge_has_its_numbers_on_every_pool() -> None:
     assert CONTENT["judges"][V2_AFTER][Pool.NEVER_SEEN]["dropped"] == 1
     assert CONTENT["judges"][V1_AFTER][Pool.NEVER_SEEN]["auroc"] < CONTENT["judges"][V2_AFTER][Pool.NEVER_SEEN]["auroc"]
+
+
+def test_judges_are_paired_on_the_questions_that_all_of_them_have() -> None:
+    whole = judge(KNOWS, KNOWS)
+    fewer = [e for e in whole if e.label.all_correct or int(e.question.id[1:]) % 2]
+    shared = examined_by_all({V1_BEFORE: {"p": whole}, V1_AFTER: {"p": whole[1:]}, V2_AFTER: {"p": fewer}})
+    found = {name: [e.question.id for e in parts["p"]] for name, parts in shared.items()}
+    expected = [e.question.id for e in fewer if e is not whole[0]]
+    assert found == dict.fromkeys(found, expected)
+    assert 0 < len(expected) < NUM - 1
 
 
 def test_the_finding_is_what_the_interval_carries() -> None:
@@ -122,6 +143,7 @@ def test_the_tables_show_judges_and_ledger() -> None:
 REFUSED = {
     "logs": (RunConfig(label=LabelConfig(source="logs")), "label.source=logs: a study asks its model"),
     "a start in the middle": (RunConfig(start_epoch=2), "start-epoch=2 is for jobs.judgment"),
+    "no answers of its own": (RunConfig(skip_collect=True), "skip-collect: a study asks its model again after every round"),
     "the hub": (RunConfig(model="a/b", push_to_hub="c/d"), "push-to-hub=c/d: the judge of a study"),
     "a batch that cannot be split": (
         RunConfig(train=TrainConfig(workers=4), study=StudyConfig(batch_size=6)),

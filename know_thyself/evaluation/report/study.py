@@ -24,8 +24,8 @@ JUDGES = {
 ABOUT = {
     Pool.JUDGED_TAUGHT: "taught, and in both judges' training",
     Pool.TAUGHT_HELD_OUT: "taught, and in no judge's training",
-    Pool.JUDGED_NOT_TAUGHT: "the judges' dev questions, never taught",
-    Pool.NEVER_SEEN: "validation: met by nothing that was trained",
+    Pool.JUDGED_NOT_TAUGHT: "the judges' dev questions, which chose their epochs; neither taught nor rehearsed",
+    Pool.NEVER_SEEN: "validation: neither taught nor rehearsed, in no judge's training, and nothing was chosen by it",
 }
 NUMBERS = ("qa_accuracy", "auroc", "ece", "judgment_accuracy")
 
@@ -77,9 +77,11 @@ def findings(study: Mapping[str, Any]) -> list[str]:
     never = study["ledger"][Pool.NEVER_SEEN]
     told = [
         _stale_words(study["paired"]["stale"][Pool.TAUGHT_HELD_OUT]),
-        f"{teaching['taught']:,} facts that the model did not know were taught, {teaching['rehearsed']:,} known ones rehearsed "
-        f"beside them. Of the taught questions that no judge trained on, it now answers {_rate(taught, 'learned_rate')} of "
-        f"those it did not know; of all it knew and never met again, it still knows {_rate(never, 'kept_rate')}.",
+        f"{teaching['taught']:,} facts that the model did not know were taught. Beside them it rehearsed, in its own words, "
+        f"{_rehearsal(teaching)}.",
+        f"Of the taught questions that no judge trained on, it now answers {_rate(taught, 'learned_rate')} of those it did not "
+        f"know. Of the questions that it knew, and that were neither taught nor rehearsed, it still knows "
+        f"{_rate(never, 'kept_rate')}; an untouched model, asked again, would not answer all of them right each time either.",
         f"Wrong answers under the verdict can, on questions never taught: {_rate(never, 'hallucination_before')} of all trials "
         f"before, {_rate(never, 'hallucination_after')} after.",
     ]
@@ -90,6 +92,16 @@ def findings(study: Mapping[str, Any]) -> list[str]:
             f"judge v1 before (95 % interval {updated['low']:+.3f} to {updated['high']:+.3f})."
         )
     return told
+
+
+def _rehearsal(teaching: Mapping[str, Any]) -> str:
+    """What stood beside what was taught, in words."""
+    parts = [
+        (teaching["rehearsed"], "facts that it knew"),
+        (teaching["doubted"], "facts that it did not know"),
+        (teaching["wondered"], "questions that it asked itself"),
+    ]
+    return ", ".join(f"{count:,} {what}" for count, what in parts if count) or "nothing"
 
 
 def _stale_words(gains: Mapping[str, Any]) -> str:
