@@ -18,8 +18,6 @@ from know_thyself.learning.examples import Example
 from know_thyself.learning.lesson import Lesson
 from know_thyself.types import Question
 
-IGNORED = -100
-
 
 class Objective(torch.nn.Module):
     """Base of all: a causal language model, and the way to its hidden states and logits."""
@@ -71,17 +69,18 @@ class VerdictObjective(Objective):
 class TokensObjective(Objective):
     """Next-token cross-entropy, the mean over the taught tokens of an example.
 
-    Targets: the place of the first token that is taught, `[batch]`, at least 1; all from there to the last are.
+    Targets: the place of the first token that is taught, `[batch]`, at least 1; all from there to the last are. No other
+    position meets the vocabulary.
     """
 
     def forward(self, tokens: torch.Tensor, last: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Losses `[batch]`."""
         places = torch.arange(1, tokens.shape[1], device=tokens.device)
         is_taught = (places >= targets[:, None]) & (places <= last[:, None])
-        wanted = tokens[:, 1:].masked_fill(~is_taught, IGNORED)
-        logits = self.logits(self.hidden(tokens)[:, :-1])
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=IGNORED, reduction="none")
-        return losses.sum(dim=-1) / is_taught.sum(dim=-1)
+        logits = self.logits(self.hidden(tokens)[:, :-1][is_taught])
+        losses = torch.nn.functional.cross_entropy(logits, tokens[:, 1:][is_taught], reduction="none")
+        placed = losses.new_zeros(is_taught.shape).masked_scatter(is_taught, losses)
+        return placed.sum(dim=-1) / is_taught.sum(dim=-1)
 
 
 def objective_of(lesson: Lesson, chat: ChatTokenizer, causal: torch.nn.Module) -> Objective:
