@@ -14,7 +14,8 @@ from tests.ray.runs import Run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 
 SIZES = ("--data.num-train", "400", "--data.num-validation", "100", "--data.least", "30", "--train.epochs", "1")
-TEACHING = ("--study.rounds", "1", "--study.passes", "10")
+TEACHING = ("--study.rounds", "1", "--study.passes", "10", "--study.wondered", "2")
+"""A small world is taught little, and what it is taught must not drown in what is rehearsed beside it."""
 
 
 @pytest.fixture(scope="module", params=["lora", "full"])
