@@ -14,8 +14,11 @@ from tests.ray.runs import Run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 
 SIZES = ("--data.num-train", "400", "--data.num-validation", "100", "--data.least", "30", "--train.epochs", "1")
-TEACHING = ("--study.rounds", "1", "--study.passes", "10", "--study.wondered", "2")
-"""A small world is taught little, and what it is taught must not drown in what is rehearsed beside it."""
+TEACHING = {
+    "lora": ("--study.learning-rate", "1e-3", "--study.passes", "30"),
+    "full": ("--study.learning-rate", "3e-4", "--study.passes", "10"),
+}
+"""A handful of facts makes few steps a pass, so that an adapter takes many passes to learn them."""
 
 
 @pytest.fixture(scope="module", params=["lora", "full"])
@@ -24,9 +27,9 @@ def tuning(request: pytest.FixtureRequest) -> str:
 
 
 def a_study(root: Path, tuning: str) -> Run:
-    rate = {"lora": "1e-3", "full": "3e-4"}[tuning]
-    flags = ("--preset", "world", "--engine.backend", VLLM, "--study.learning-rate", rate, "--tuning", tuning)
-    return Run(root, Path("world"), Path("world"), *flags, *SIZES, *TEACHING, job="three_phase")
+    flags = ("--preset", "world", "--engine.backend", VLLM, "--tuning", tuning)
+    teaching = ("--study.rounds", "1", "--study.wondered", "2", *TEACHING[tuning])
+    return Run(root, Path("world"), Path("world"), *flags, *SIZES, *teaching, job="three_phase")
 
 
 @pytest.fixture(scope="module")
