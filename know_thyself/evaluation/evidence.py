@@ -51,6 +51,13 @@ def collect(
     return found
 
 
+def in_common(sides: Sequence[Sequence[Examined]]) -> list[list[Examined]]:
+    """Of each of `sides` the questions that all of them hold, in the order of the first."""
+    by_id = [{examined.question.id: examined for examined in side} for side in sides]
+    shared = [name for name in by_id[0] if all(name in side for side in by_id)]
+    return [[side[name] for name in shared] for side in by_id]
+
+
 def left_out(questions: Sequence[Question], graded: pa.Table, examined: pa.Table, rule: AbilityRule) -> Counter[str]:
     """How many of `questions` have no label or no judgment, and so no part in what `collect` finds, by reason."""
     grades, reads = _grades(graded), _reads(examined)

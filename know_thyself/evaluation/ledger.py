@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from know_thyself.evaluation.bootstrap import mean_interval
-from know_thyself.evaluation.evidence import Examined
+from know_thyself.evaluation.evidence import Examined, in_common
 from know_thyself.types import Ability, Verdict
 
 SHOWN = 5
@@ -33,8 +33,7 @@ KINDS: dict[str, Callable[[bool, bool], bool]] = {
 
 def changes(before: Sequence[Examined], after: Sequence[Examined]) -> list[Change]:
     """The questions that were examined both times, in the order of `before`."""
-    later = {e.question.id: e for e in after}
-    return [Change(e, later[e.question.id]) for e in before if e.question.id in later]
+    return [Change(*pair) for pair in zip(*in_common([before, after]), strict=True)]
 
 
 def ledger_facts(found: Sequence[Change], *, seed: int = 0) -> dict[str, Any]:

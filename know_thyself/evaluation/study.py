@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from know_thyself.evaluation.evidence import Examined
+from know_thyself.evaluation.evidence import Examined, in_common
 from know_thyself.evaluation.ledger import changes, ledger_facts
 from know_thyself.evaluation.metrics.calibration import brier_gain
 from know_thyself.evaluation.metrics.discrimination import auroc_gain
@@ -34,15 +34,9 @@ def judge_facts(scores: Mapping[str, ByPool], sizes: Mapping[Pool, int], seed: i
 
 def examined_by_all(examined: Mapping[str, Mapping[str, Sequence[Examined]]]) -> dict[str, dict[str, list[Examined]]]:
     """The questions of each part that every judge has a label and a judgment of, by judge and part; in their order."""
-
-    def names(part: str) -> set[str]:
-        return set.intersection(*({e.question.id for e in by_part[part]} for by_part in examined.values()))
-
-    shared = {part: names(part) for part in next(iter(examined.values()))}
-    return {
-        judge: {part: [e for e in found if e.question.id in shared[part]] for part, found in by_part.items()}
-        for judge, by_part in examined.items()
-    }
+    parts = next(iter(examined.values()))
+    shared = {part: in_common([by_part[part] for by_part in examined.values()]) for part in parts}
+    return {judge: {part: shared[part][number] for part in parts} for number, judge in enumerate(examined)}
 
 
 def paired_facts(scores: Mapping[str, ByPool], seed: int = 0) -> dict[str, Any]:

@@ -25,6 +25,9 @@ INDIFFERENT = {
 SPREAD = {"workers", "micro_batch_size"}
 """How a batch is spread: of no account, except to the masks of dropout."""
 
+OF_JUDGING = {"select", "target", "loss"}
+"""What a judge learns: of no account to knowledge."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
@@ -57,12 +60,14 @@ class Lesson:
 
     def settings(self, base_digest: str) -> dict[str, Any]:
         """All that decides the stage's content besides its examples and its parent."""
+        judges = self.teaches == "judgment"
         indifferent = INDIFFERENT | (set() if self.has_dropout else SPREAD) | ({"lora"} if self.tuning == "full" else set())
+        indifferent |= set() if judges else OF_JUDGING
         return {
             "prompt_version": prompts.PROMPT_VERSION,
             "teaches": self.teaches,
             "tuning": self.tuning,
-            **({"style": str(self.style), "mode": str(self.mode)} if self.teaches == "judgment" else {}),
+            **({"style": str(self.style), "mode": str(self.mode)} if judges else {}),
             "seed": self.seed,
             "epoch": self.epoch,
             "base": base_digest,

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from know_thyself.errors import ConfigError, DataError
 from know_thyself.evaluation.bootstrap import at_once, bootstrap_intervals
+from know_thyself.evaluation.evidence import in_common
 from know_thyself.evaluation.metrics.scores import Column, Floats, Scores
 from know_thyself.evaluation.metrics.summary import statistics_of
 from know_thyself.experiment import Experiment
@@ -53,13 +54,15 @@ def compare_experiments(first: Experiment, second: Experiment, *, any_rule: bool
             f"{first.name} labels by {rules[0]}, {second.name} by {rules[1]}: their numbers are about different events; "
             "give --any-rule to set them side by side all the same"
         )
-    judged = [{e.question.id: e for e in side.measured} for side in sides]
-    ids = [name for name in judged[0] if name in judged[1]]
-    if not ids:
+    shared = in_common([side.measured for side in sides])
+    if not shared[0]:
         raise DataError(f"{first.name} and {second.name} share no validation question: compare experiments on the same data")
-    scores = [side.scores([by_id[name] for name in ids]) for side, by_id in zip(sides, judged, strict=True)]
+    scores = [side.scores(measured) for side, measured in zip(sides, shared, strict=True)]
     return Comparison(
-        names=(first.name, second.name), rules=rules, questions=len(ids), differences=_differences(scores[0], scores[1], seed)
+        names=(first.name, second.name),
+        rules=rules,
+        questions=len(shared[0]),
+        differences=_differences(scores[0], scores[1], seed),
     )
 
 

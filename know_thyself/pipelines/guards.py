@@ -34,8 +34,10 @@ def check_may_run(config: RunConfig, folder: StageFolder, *, epoch: int | None, 
 
 def check_begun(config: RunConfig) -> None:
     """Raise `ConfigError` where a later phase is asked for of an experiment that holds nothing of the first."""
-    later, path = (config.phase or FIRST) > FIRST, experiments_root(config) / experiment_name(config)
-    if later and not any(pull(path / "stages", f"questions-*/{MARKER}").glob(f"questions-*/{MARKER}")):
+    if (config.phase or FIRST) == FIRST:
+        return
+    path = experiments_root(config) / experiment_name(config)
+    if not any(pull(path / "stages", f"questions-*/{MARKER}").glob(f"questions-*/{MARKER}")):
         raise ConfigError(
             f"phase={config.phase} goes on from what phase 1 makes, and experiment {path.name} holds nothing of it: run the "
             "same command with --phase 1 first, or without --phase"

@@ -14,8 +14,6 @@ from know_thyself.pipelines.inputs import Inputs, check_inputs, check_learner
 
 RATES = {"lora": 1e-4, "full": 1e-5}
 """The peak rate of teaching by tuning, as the prototype's."""
-OF_JUDGING = ("select", "target", "loss")
-"""Settings of training that say what a judge learns; knowledge is taught alike whatever they say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +60,6 @@ def knowledge_config(config: RunConfig) -> TrainConfig:
     taught = {
         "epochs": study.rounds,
         "passes": 1,  # the rows of a round are of all its passes
-        **{name: TrainConfig.model_fields[name].default for name in OF_JUDGING},
         "learning_rate": study.learning_rate or RATES[config.tuning],
         "batch_size": study.batch_size,
         "micro_batch_size": micro,

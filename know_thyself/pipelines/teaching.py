@@ -9,7 +9,7 @@ what was kept.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,7 +141,7 @@ def plan_lessons(bench: Bench, pools: Pools, collected: Collected) -> Lessons:
     is_taught, study = {question.id for question in taught}, bench.config.study
     others = [q for q in (*pools.questions.of(Split.TRAIN), *pools.of[Pool.TAUGHT_HELD_OUT]) if q.id not in is_taught]
     is_other, replies = {question.id for question in others}, _replies(collected)
-    drawn = _drawn([q for q in others if replies.get(q.id)], bench.config.seed)
+    drawn = _drawn([q for q in others if q.id in labels and replies[q.id]], bench.config.seed)
     known, unknown = ([q for q in drawn if _known(labels, q) is wanted] for wanted in (True, False))
     return Lessons(
         taught=taught,
@@ -154,21 +154,22 @@ def plan_lessons(bench: Bench, pools: Pools, collected: Collected) -> Lessons:
         wondered=_wondered(
             bench,
             study.passes * round(study.wondered * len(taught)),
-            without={near_duplicate_key(q.text) for q in pools.questions.questions if q.id not in is_other},
+            without=[q for q in pools.questions.questions if q.id not in is_other],
         ),
     )
 
 
-def _wondered(bench: Bench, count: int, without: Collection[str]) -> tuple[Row, ...]:
+def _wondered(bench: Bench, count: int, without: Sequence[Question]) -> tuple[Row, ...]:
     """What the model says to `count` questions that it asks itself, less those that came to nothing and those `without`."""
     if count == 0:
         return ()
+    left_out = {near_duplicate_key(question.text) for question in without}
     rows = bench.wonder(count).folder.read().sort_by("id").to_pylist()
     asked = [(Question(id=row["id"], text=row["question"], answers=(row["reply"],)), row["reply"]) for row in rows]
     return tuple(
         _row(question, reply, 1.0)
         for question, reply in asked
-        if question.text and reply and near_duplicate_key(question.text) not in without
+        if question.text and reply and near_duplicate_key(question.text) not in left_out
     )
 
 

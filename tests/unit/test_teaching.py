@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import cast
 
@@ -49,25 +49,27 @@ def result(rows: Sequence[Mapping[str, object]]) -> Result:
     return cast(Result, SimpleNamespace(folder=SimpleNamespace(read=lambda: table)))
 
 
-def collected(right: Mapping[str, int], finish: Mapping[str, Finish], graded: bool = True) -> Collected:
-    """Five trials of each question, so many of them right, that ended so."""
+def collected(right: Mapping[str, int], finish: Mapping[str, Finish], ungraded: Collection[str] = ()) -> Collected:
+    """Five trials of each question, so many of them right, that ended so; those of `ungraded` could not be graded."""
     trials = [
         {"text": f" reply {i} ", "finish": str(Finish.LENGTH if i else Finish.STOP)} for i in range(TRIALS)
     ]  # of one that was cut, only the first came to its end
     whole = [{**trial, "finish": str(Finish.STOP)} for trial in trials]
     sampled = [{"id": q.id, "trials": trials if finish.get(q.id) is Finish.LENGTH else whole} for q in QUESTIONS]
-    grades = [{"id": q.id, "correct": [i < right[q.id] if graded else None for i in range(TRIALS)]} for q in QUESTIONS]
+    grades = [
+        {"id": q.id, "correct": [None if q.id in ungraded else i < right[q.id] for i in range(TRIALS)]} for q in QUESTIONS
+    ]
     return Collected(sampled=result(sampled), graded=result(grades))
 
 
-def plan(right: Mapping[str, int], finish: Mapping[str, Finish] | None = None, graded: bool = True) -> Lessons:
+def plan(right: Mapping[str, int], finish: Mapping[str, Finish] | None = None, ungraded: Collection[str] = ()) -> Lessons:
     asked = [
         {"id": f"w{n}", "question": text, "reply": "" if name == "no answer" else "z"}
         for n, (name, text) in enumerate(ASKED.items())
     ]
     study = StudyConfig(rehearsal=9, doubts=9, wondered=4, passes=1)
     bench = cast(Bench, SimpleNamespace(config=RunConfig(study=study), wonder=lambda count: result(asked)))
-    return plan_lessons(bench, POOLS, collected(right, finish or {}, graded))
+    return plan_lessons(bench, POOLS, collected(right, finish or {}, ungraded))
 
 
 KNOWS_EVERY_SECOND = {q.id: TRIALS * int(q.id[-1]) for q in QUESTIONS}
@@ -94,11 +96,18 @@ def test_only_replies_that_came_to_an_end_are_rehearsed() -> None:
     assert lessons.replies["other-0"] == [f"reply {i}" for i in range(TRIALS)]
 
 
+def test_what_could_not_be_graded_is_neither_known_nor_unknown() -> None:
+    lessons = plan(KNOWS_EVERY_SECOND, ungraded=["taught-0", "other-0", "other-1"])
+    assert {q.id for q in lessons.taught} == {"held-0"}
+    assert {q.id for q in lessons.rehearsed} == {"taught-1", "held-1"}
+    assert lessons.doubted == ()
+
+
 def test_there_must_be_something_to_teach() -> None:
     with pytest.raises(ConfigError, match="the model knows all 4 facts that could be taught: give questions it cannot answer"):
         plan(dict.fromkeys(KNOWS_EVERY_SECOND, TRIALS))
     with pytest.raises(ConfigError, match="none of the 4 facts that could be taught has answers that can be graded"):
-        plan(KNOWS_EVERY_SECOND, graded=False)
+        plan(KNOWS_EVERY_SECOND, ungraded=KNOWS_EVERY_SECOND)
 
 
 def test_a_round_of_which_nothing_is_known_is_worth_nothing() -> None:

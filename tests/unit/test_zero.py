@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,15 @@ def test_how_a_batch_is_spread_names_no_stage_but_what_is_taught_does() -> None:
         lesson(TrainConfig(precision="bf16")),
     ]
     assert all(other.settings("base") != plain for other in others)
+
+
+def test_what_a_judge_learns_names_no_stage_that_teaches_knowledge() -> None:
+    other = {"style": PromptStyle.ASKED, "mode": LabelMode.UNCERTAINTY}
+    judging = TrainConfig(select="wrong", target="hard", loss="sequence")
+    plain, changed = lesson(TrainConfig()), lesson(judging, **other)
+    assert plain.settings("base") != changed.settings("base")
+    plain, changed = (dataclasses.replace(one, teaches="knowledge") for one in (plain, changed))
+    assert plain.settings("base") == changed.settings("base")
 
 
 def test_with_dropout_the_spread_decides_the_masks_and_so_the_stage() -> None:
