@@ -19,7 +19,7 @@ from serve.judging import BusyError, check_said
 
 BATCH = 128
 QUEUE = 1024
-PATIENCE = 0.5
+PATIENCE = 0.4
 """Seconds that a question may wait for those before it: what would wait longer is better asked elsewhere, or later."""
 FAIR = 8
 """By how much longer than itself a request may wait: so lists wait for lists also where one takes longer than `PATIENCE`."""
