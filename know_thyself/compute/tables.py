@@ -30,8 +30,9 @@ from know_thyself.types import StageDone
 
 CHECKPOINTS, STRAYS, TRIED = "_checkpoint", "_strays", "_tried"
 BLOCKS = "*.parquet"
-RESTARTS, TRIES = 20, 4
-"""Times that a dead actor is started again, and that rows are begun at which actors die."""
+RESTARTS, TRIES = 20, 8
+"""Times that a dead actor is started again, and that rows are begun at which actors die: of engines killed every other second
+some rows see four die by chance."""
 MANY_BLOCKS, LARGE_BLOCK = 1024, 4096
 """The driver keeps 20 KiB of each block to the end: of more than so many, each has more rows, up to so many."""
 NO_LIMIT = -1

@@ -154,7 +154,7 @@ def test_a_question_that_kills_every_engine_ends_the_job(undisturbed: Run, tmp_p
     process = run.start(KT_FAKE_POISON="What is train thing number 7?")
     output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 1, output
-    assert re.search(r"error: examine: .*4 workers died at the \d+ rows from '", output)
+    assert re.search(r"error: examine: .*8 workers died at the \d+ rows from '", output)
     assert "Traceback" not in output
 
 
