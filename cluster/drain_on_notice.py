@@ -5,7 +5,8 @@ python drain_on_notice.py [--cloud auto|aws|gcp] [--rebalance]
 Ray hears of a spot notice from nobody. This program asks the metadata service of the machine, and on a notice runs
 `ray drain-node`, once: Ray places nothing more on the node, Ray Serve moves its replicas, Ray Train may write a checkpoint.
 What is no well-formed notice (an error, silence, garbage) never drains and never ends the program.
-It runs where `ray` finds this node: beside Ray on a machine, or in a container that shares /tmp/ray with Ray's.
+It runs where `ray` finds this node: beside Ray on a machine, or in a container that shares /tmp/ray and the
+processes of its pod with Ray's.
 """
 
 from __future__ import annotations

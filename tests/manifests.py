@@ -139,10 +139,9 @@ def faults(resource: Resource) -> list[str]:
         found.append(f"name {name}")
     found += _unknown(kind, resource["spec"])
     found += _job_faults(resource["spec"]) if kind == "RayJob" else []
-    if kind == "RayService" and "name" in str(resource["spec"]["rayClusterConfig"]["headGroupSpec"].get("headService", "")):
-        found.append("headService.metadata.name is set")
     spec = cluster_spec(resource)
     assert spec is not None
+    found += _service_faults(spec["headGroupSpec"]) if kind == "RayService" else []
     if kind != "RayCluster" and "upgradeStrategy" in spec:
         found.append("upgradeStrategy of a cluster that KubeRay makes")
     return found + _cluster_faults(spec, kind)
@@ -164,6 +163,14 @@ def _job_faults(spec: Resource) -> list[str]:
         found.append("one of clusterSelector and rayClusterSpec")
     if spec.get("backoffLimit", 0) < 0 or spec.get("activeDeadlineSeconds", 1) <= 0:
         found.append("a limit below its least")
+    return found
+
+
+def _service_faults(head: Resource) -> list[str]:
+    found = ["headService.metadata.name is set"] if "name" in str(head.get("headService", "")) else []
+    ports = head["template"]["spec"]["containers"][0].get("ports", [])  # where there are none, KubeRay adds its own
+    if ports and "serve" not in {port.get("name") for port in ports}:
+        found.append("no port of the head is named serve, so there is no service of Serve's")
     return found
 
 

@@ -104,6 +104,13 @@ def test_the_rules_bite(wrong: str) -> None:
     assert faults(cluster)
 
 
+def test_a_service_whose_head_names_no_port_of_serve_is_wrong() -> None:
+    (service,) = (copy.deepcopy(one) for one in kustomized(KUBERAY / "large/service") if one["kind"] == "RayService")
+    ports = service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]["ports"]
+    ports.remove({"containerPort": 8000, "name": "serve"})
+    assert len(faults(service)) == 1
+
+
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_rays_launcher_takes_its_files(cloud: str) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
@@ -320,6 +327,7 @@ def test_every_worker_has_the_watcher_beside_it(rays: list[Resource]) -> None:
             assert (CLUSTER / program.relative_to("/opt/know-thyself/cluster")).is_file()
             mounts = [{(mount["name"], mount["mountPath"]) for mount in each["volumeMounts"]} for each in (ray, watcher)]
             assert mounts[1] == {("ray", "/tmp/ray")}
+            assert group["template"]["spec"]["shareProcessNamespace"]  # `ray drain-node` looks for the node among the processes
             assert mounts[1] < mounts[0]
 
 
@@ -417,14 +425,34 @@ def test_dashboard_gcs_and_redis_stay_inside(deployed: list[Resource]) -> None:
 def test_budgets_hold_the_pods_they_are_for(deployed: list[Resource]) -> None:
     budgets = [one["spec"] for one in deployed if one["kind"] == "PodDisruptionBudget"]
     kinds = {one["kind"] for one in deployed}
-    assert len(budgets) == len(kinds & {"RayJob", "RayService"})
+    assert len(budgets) == len(kinds & {"RayCluster", "RayJob", "RayService"})
     for budget in budgets:
         wanted = dict(budget["selector"]["matchLabels"])
         node = wanted.pop("ray.io/node-type")
         names = [name for name, template in pod_templates(deployed) if wanted.items() <= template["metadata"]["labels"].items()]
         assert [name for name in names if name.endswith("head") == (node == "head")]
-    service = [budget for budget in budgets if "minAvailable" in budget]
-    assert [budget["minAvailable"] for budget in service] == [1] * ("RayService" in kinds)
+        assert not {"maxUnavailable"} & set(budget)  # Kubernetes cannot tell how many pods KubeRay wants
+        heads = node == "head"
+        assert (budget["minAvailable"] > len(names)) == heads
+
+
+ALLOCATION = "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S"
+
+
+def falls_back_after(one: Resource) -> float:
+    """The seconds after which the autoscaler takes a pod that waits for a machine for lost."""
+    spec = cluster_spec(one)
+    assert spec is not None
+    (told,) = spec["autoscalerOptions"]["env"]
+    assert told["name"] == ALLOCATION
+    return float(told["value"])
+
+
+def test_ray_knows_by_this_name_how_long_a_pod_may_wait(rays: list[Resource]) -> None:
+    from ray.autoscaler.v2.instance_manager import config
+
+    assert f'"{ALLOCATION}"' in Path(config.__file__).read_text()
+    assert all(0 < falls_back_after(one) < config.InstanceReconcileConfig().allocate_status_timeout_s for one in rays)
 
 
 def test_jobs_are_commands_that_there_are_and_are_tried_again(rays: list[Resource]) -> None:
@@ -437,6 +465,7 @@ def test_jobs_are_commands_that_there_are_and_are_tried_again(rays: list[Resourc
         assert (Path(presets[0]) / f"{flags[flags.index('--preset') + 1]}.toml").is_file()
         assert flags[flags.index("--experiments-root") + 1].startswith("/shared/")
         assert one["spec"]["backoffLimit"] > 0
+        assert float(flags[flags.index("--node-wait") + 1]) > 2 * falls_back_after(one)  # for a node of either kind
 
 
 def test_all_that_is_mounted_is_there(deployed: list[Resource]) -> None:
