@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from know_thyself.config import RunConfig, load_config
 from know_thyself.evaluation.evidence import collect, scores_of
 from know_thyself.evaluation.metrics.discrimination import auroc_gain
@@ -28,7 +26,7 @@ from know_thyself.experiment import Experiment
 from know_thyself.experiment.epochs import committed_stage, read_index
 from know_thyself.pipelines import adaptive
 from know_thyself.pipelines.inputs import check_inputs, load_questions, rule_of
-from know_thyself.progress import own_console
+from know_thyself.progress import Spoken, own_console
 from know_thyself.types import Split
 
 NAME = "curriculum"
@@ -78,7 +76,7 @@ def main() -> None:
         print("\n".join(_table(cells)), flush=True)
 
 
-def _run(name: str, config: RunConfig, console: Console) -> Cell:
+def _run(name: str, config: RunConfig, console: Spoken) -> Cell:
     path = adaptive.run(config, check_inputs(config), console)
     summary = json.loads((path / "summary.json").read_text())
     return Cell(name=name, summary=summary, scores=_frozen_scores(config, path, summary["best_epoch"]))

@@ -15,12 +15,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
 from know_thyself.config import RunConfig, load_config
 from know_thyself.pipelines import adaptive
 from know_thyself.pipelines.inputs import check_inputs
-from know_thyself.progress import own_console
+from know_thyself.progress import Spoken, own_console
 from know_thyself.types import Split
 
 PROMISED = 0.9
@@ -42,7 +40,7 @@ def main() -> None:
     print(f"mean AUROC of the trained judges: {mean:.4f}")
 
 
-def _measure(config: RunConfig, console: Console) -> Mapping[str, Any]:
+def _measure(config: RunConfig, console: Spoken) -> Mapping[str, Any]:
     path = adaptive.run(config, check_inputs(config), console)
     summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
     return summary

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
 
 from know_thyself.config import RunConfig, load_config
 from know_thyself.evaluation.bootstrap import mean_interval
@@ -23,7 +22,7 @@ from know_thyself.pipelines import rounds
 from know_thyself.pipelines.bench import open_bench
 from know_thyself.pipelines.study import StudyInputs, check_study
 from know_thyself.pipelines.teaching import abilities, plan_lessons, teach
-from know_thyself.progress import own_console
+from know_thyself.progress import Spoken, own_console
 from know_thyself.types import AbilityLabel, Pool, Question
 
 NAME = "teaching"
@@ -65,7 +64,7 @@ def main() -> None:
         print("\n".join(_table(cells)), flush=True)
 
 
-def _run(name: str, config: RunConfig, study: StudyInputs, console: Console) -> Cell:
+def _run(name: str, config: RunConfig, study: StudyInputs, console: Spoken) -> Cell:
     with open_bench(config, study.inputs, console) as bench:
         questions = bench.put_questions()
         collected = rounds.untrained(bench, questions).collected

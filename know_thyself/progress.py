@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -40,9 +41,21 @@ def plain_line(title: str, unit: str, start: Position, now: Position, seconds: f
     return f"{title}: {now.done} of {now.total} {unit}, {pace:.1f} {unit}/s{left}{note}"
 
 
-def own_console(stream: int = STDOUT) -> Console:
+class Spoken(Console):
+    """A console that knows the last text that it was given."""
+
+    last = ""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See `Console.print`."""
+        super().print(*objects, **options)
+        if objects and isinstance(objects[0], str):
+            self.last = objects[0]
+
+
+def own_console(stream: int = STDOUT) -> Spoken:
     """A console on a copy of a standard stream, which stays where it is when that is sent elsewhere."""
-    return Console(file=os.fdopen(os.dup(stream), "w", buffering=1, encoding="utf-8"), highlight=False, soft_wrap=True)
+    return Spoken(file=os.fdopen(os.dup(stream), "w", buffering=1, encoding="utf-8"), highlight=False, soft_wrap=True)
 
 
 @contextmanager

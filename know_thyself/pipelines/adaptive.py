@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from know_thyself.config import RunConfig
 from know_thyself.experiment.place import address
 from know_thyself.pipelines.bench import Bench, open_bench
@@ -15,9 +13,10 @@ from know_thyself.pipelines.inputs import Inputs
 from know_thyself.pipelines.publishing import push_judge
 from know_thyself.pipelines.results import show_epochs, write_best, write_results
 from know_thyself.pipelines.rounds import EpochResult, best_of, judge_epochs
+from know_thyself.progress import Spoken
 
 
-def run(config: RunConfig, inputs: Inputs, console: Console) -> Path:
+def run(config: RunConfig, inputs: Inputs, console: Spoken) -> Path:
     """Run the adaptive pipeline of `config` on `inputs`, from where an earlier run of it stopped; the experiment's folder."""
     with open_bench(config, inputs, console) as bench:
         return _run(bench)

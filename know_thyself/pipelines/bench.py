@@ -18,6 +18,7 @@ from rich.console import Console
 from know_thyself.artefacts import adapter_rank
 from know_thyself.compute.room import Device, Room, node_cores
 from know_thyself.compute.session import LOCAL, cluster_of, ray_session
+from know_thyself.compute.submission import keeping_record
 from know_thyself.compute.tables import progress_of, write_part
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.cost import write_used
@@ -33,7 +34,7 @@ from know_thyself.learning.zero import read_override
 from know_thyself.models import resolve_model
 from know_thyself.pipelines.guards import check_may_run, check_phase
 from know_thyself.pipelines.inputs import Inputs, rule_of
-from know_thyself.progress import Position, watch
+from know_thyself.progress import Position, Spoken, watch
 from know_thyself.stages import examining, grading, merging, training, wondering
 from know_thyself.types import JudgmentExample, ModelRef, Question, Split, StageDone
 
@@ -367,14 +368,17 @@ def engine_mode(config: RunConfig, device: str) -> Literal["swap", "adapter"]:
 
 
 @contextmanager
-def open_bench(config: RunConfig, inputs: Inputs, console: Console) -> Iterator[Bench]:
+def open_bench(config: RunConfig, inputs: Inputs, console: Spoken) -> Iterator[Bench]:
     """The experiment of `config` opened for writing, on a Ray session that lasts as long as the context.
 
     After work that ends well, used.json says what all of it used.
     """
     with write_experiment(config, console.print) as experiment:
         console.print(f"experiment {address(experiment.path)}")
-        with ray_session(config.address, experiment.logs):
+        with (
+            ray_session(config.address, experiment.logs),
+            keeping_record(address(experiment.path), lambda: console.last),
+        ):
             room = Room(0 if cluster_of(config.address) == LOCAL else config.node_wait, console)
             device = room.for_engines(config.engine)
             mode = engine_mode(config, device)

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from know_thyself.config import RunConfig
 from know_thyself.evaluation.calibration import Calibration
 from know_thyself.evaluation.evidence import Examined, cross_fit, scores_of
@@ -42,6 +40,7 @@ from know_thyself.pipelines.rounds import EpochResult, best_of, judge_epochs
 from know_thyself.pipelines.study import StudyInputs
 from know_thyself.pipelines.study_table import study_tables
 from know_thyself.pipelines.teaching import Knowledge, plan_lessons, teach
+from know_thyself.progress import Spoken
 from know_thyself.stages.training import ADAPTER
 from know_thyself.types import LabelMode, ModelRef, Pool, Split
 
@@ -64,7 +63,7 @@ class Judged:
     calibration: Calibration | None
 
 
-def run(config: RunConfig, study: StudyInputs, console: Console) -> Path:
+def run(config: RunConfig, study: StudyInputs, console: Spoken) -> Path:
     """Run the phases of `config` on `study`, from where an earlier run of it stopped; the experiment's folder."""
     with open_bench(config, study.inputs, console) as bench:
         _run(bench, study)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from know_thyself.config import RunConfig, load_config
 from know_thyself.errors import JudgeError
@@ -16,6 +15,7 @@ from know_thyself.pipelines import adaptive, alone
 from know_thyself.pipelines.bench import open_bench
 from know_thyself.pipelines.inputs import check_inputs
 from know_thyself.pipelines.judges import find_judge
+from know_thyself.progress import Spoken
 from know_thyself.world.build import build_world
 from tests.conftest import SMALL_WORLD, write_fake_questions
 from tests.ray.runs import Run
@@ -33,16 +33,16 @@ def config_of(flags: list[str], *more: str) -> RunConfig:
 
 
 @pytest.fixture
-def console(tmp_path: Path) -> Iterator[Console]:
+def console(tmp_path: Path) -> Iterator[Spoken]:
     with (tmp_path / "said.txt").open("w") as file:
-        yield Console(file=file, width=200)
+        yield Spoken(file=file, width=200)
 
 
 def done(experiment: Path) -> dict[str, int]:
     return {marker.parent.name: marker.stat().st_mtime_ns for marker in experiment.glob("stages/*/_DONE.json")}
 
 
-def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[str], console: Console) -> None:
+def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[str], console: Spoken) -> None:
     config = config_of(flags)
     inputs = check_inputs(config)
     with open_bench(config, inputs, console) as bench:
@@ -69,7 +69,7 @@ def test_stages_run_alone_and_the_whole_pipeline_goes_on_from_them(flags: list[s
 
 
 @pytest.mark.slow
-def test_the_second_epoch_trained_alone_learns_from_the_judgments_of_the_first(flags: list[str], console: Console) -> None:
+def test_the_second_epoch_trained_alone_learns_from_the_judgments_of_the_first(flags: list[str], console: Spoken) -> None:
     two = (*flags, "--train.epochs", "2", "--name", "two")
     for more in ([], ["--start-epoch", "2"]):
         config = config_of([*two, *more])
@@ -80,7 +80,7 @@ def test_the_second_epoch_trained_alone_learns_from_the_judgments_of_the_first(f
 
 
 def test_a_judge_of_another_base_judges_only_when_told_to_and_is_marked(
-    flags: list[str], console: Console, tmp_path: Path
+    flags: list[str], console: Spoken, tmp_path: Path
 ) -> None:
     own = config_of(flags)
     build_world(SMALL_WORLD.model_copy(update={"seed": 8}), tmp_path / "other")

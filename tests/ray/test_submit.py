@@ -56,6 +56,11 @@ def test_a_submitted_job_leaves_its_experiment_where_it_was_told(running: Cluste
     summary = json.loads((run.path / "summary.json").read_text())
     assert [row["epoch"] for row in summary["epochs"]] == [0, 1]
     assert (run.path / "judge" / "judge.json").is_file()
+    told = running.job("judgment")["metadata"]
+    assert {name: told[name] for name in ("experiment", "status")} == {
+        "experiment": str(run.path),
+        "status": f"report: {run.path / 'report.html'}",
+    }
 
 
 @pytest.mark.slow

@@ -1,0 +1,67 @@
+"""What Ray's record of a submitted job says of it: its experiment, and what it said last."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.dashboard.modules.job.common import JOB_ID_METADATA_KEY, JobInfoStorageClient
+
+from know_thyself.errors import first_line
+
+CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""The variable by which Ray tells a process that it is a submitted job."""
+TELL_EVERY = 5.0
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def keeping_record(experiment: str, last_line: Callable[[], str]) -> Iterator[None]:
+    """Where this process is a submitted job, its record says `experiment` and, some seconds late, `last_line`, as metadata.
+
+    It needs a Ray session. Ray has no public call for that: a record that cannot be kept is logged, and changes nothing else.
+    """
+    job = submission()
+    if job is None:
+        yield
+        return
+    over = threading.Event()
+    teller = threading.Thread(target=_tell, args=(job, experiment, last_line, over), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
+def submission() -> str | None:
+    """The id under which this process was submitted; None where it was not."""
+    found = json.loads(os.environ.get(CONFIG, "{}")).get("metadata", {}).get(JOB_ID_METADATA_KEY)
+    return None if found is None else str(found)
+
+
+def _tell(job: str, experiment: str, last_line: Callable[[], str], over: threading.Event) -> None:
+    said, is_over = "", False
+    while not is_over:
+        is_over = over.wait(TELL_EVERY)
+        if (line := last_line()) != said:
+            said = line
+            try:
+                asyncio.run(_put(job, {"experiment": experiment, "status": line}))
+            except Exception as error:  # noqa: BLE001 - Ray promises nothing about this, and a job must not end of it
+                log.warning("the record of the job %s does not say %r: %s", job, line, first_line(error))
+
+
+async def _put(job: str, told: dict[str, str]) -> None:
+    records = JobInfoStorageClient(GcsClient(address=ray.get_runtime_context().gcs_address))
+    if info := await records.get_info(job):
+        await records.put_info(job, replace(info, metadata={**(info.metadata or {}), **told}))
