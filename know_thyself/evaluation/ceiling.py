@@ -8,7 +8,7 @@ their own: the fit is the nearest single beta.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +180,7 @@ class Ceiling(NamedTuple):
 
 
 def ceiling_of(
-    judge: Statistics, positive: Floats, num_correct: Counts, group: NDArray[np.str_], *, seed: int = 0, replicates: int = 200
+    judge: Statistics, positive: Floats, num_correct: Counts, group: NDArray[Any], *, seed: int = 0, replicates: int = 200
 ) -> Ceiling:
     """The ceiling of the label that `positive` `[n + 1]` makes of k, and what `judge`, by its number `auroc`, reaches of it."""
     n = len(positive) - 1

@@ -13,7 +13,7 @@ import pyarrow as pa
 from know_thyself import labeling, prompts
 from know_thyself.evaluation.bootstrap import mean_interval
 from know_thyself.evaluation.calibration import Calibration, Fitted, choose_calibration
-from know_thyself.evaluation.metrics.scores import Floats, Scores
+from know_thyself.evaluation.metrics.scores import Floats, Scores, names_of
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.labeling import AbilityRule
 from know_thyself.prompts import VERDICT_WORDS
@@ -95,7 +95,7 @@ def fit_calibration(examined: Sequence[Examined], mode: LabelMode) -> Calibratio
 
 def cross_fit(examined: Sequence[Examined], mode: LabelMode) -> Fitted | None:
     """That map with what each candidate for it lost."""
-    group = np.array([e.question.group for e in examined], dtype=np.str_)
+    group = names_of(e.question.group for e in examined)
     outcome = np.array([e.label.accuracy for e in examined], dtype=np.float64)
     return choose_calibration(_probabilities(examined, mode), outcome, group)
 
@@ -109,7 +109,7 @@ def scores_of(examined: Sequence[Examined], mode: LabelMode, calibration: Calibr
     probabilities = _probabilities(examined, mode)
     return Scores(
         classes=tuple(str(verdict) for verdict in verdicts),
-        group=np.array([e.question.group for e in examined], dtype=np.str_),
+        group=names_of(e.question.group for e in examined),
         num_correct=np.array([e.label.num_correct for e in examined], dtype=np.int64),
         num_graded=np.array([e.label.num_graded for e in examined], dtype=np.int64),
         ability=np.array([verdicts.index(labeling.expected_verdict(e.label.ability, mode)) for e in examined], dtype=np.int64),
@@ -130,7 +130,7 @@ def against_frozen(now: Sequence[Examined], frozen: Sequence[Examined], mode: La
     first = {e.question.id: e.label.accuracy for e in frozen}
     both = [e for e in now if e.question.id in first]
     change = np.array([e.label.accuracy - first[e.question.id] for e in both])
-    group = np.array([e.question.group for e in both], dtype=np.str_)
+    group = names_of(e.question.group for e in both)
     low, high = mean_interval(change, group, seed=seed) or (None, None)
     facts = summarize(scores_of(frozen, mode, calibration=None), 0, seed=seed)
     kept = ("judgment_accuracy", "auroc", "auroc_low", "auroc_high")

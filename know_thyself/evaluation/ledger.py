@@ -9,6 +9,7 @@ import numpy as np
 
 from know_thyself.evaluation.bootstrap import mean_interval
 from know_thyself.evaluation.evidence import Examined, in_common
+from know_thyself.evaluation.metrics.scores import names_of
 from know_thyself.types import Ability, Verdict
 
 SHOWN = 5
@@ -47,7 +48,7 @@ def ledger_facts(found: Sequence[Change], *, seed: int = 0) -> dict[str, Any]:
     kinds = [_kind(change) for change in found]
     knew = np.array([change.before.label.all_correct for change in found], dtype=bool)
     knows = np.array([change.after.label.all_correct for change in found], dtype=np.float64)
-    group = np.array([change.before.question.group for change in found], dtype=np.str_)
+    group = names_of(change.before.question.group for change in found)
     wrong = {
         "hallucination_before": np.array([_hallucinated(change.before) for change in found], dtype=np.float64),
         "hallucination_after": np.array([_hallucinated(change.after) for change in found], dtype=np.float64),

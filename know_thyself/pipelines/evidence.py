@@ -16,12 +16,12 @@ from know_thyself.evaluation.audit import Cost, Rival, audit, compare, run_basel
 from know_thyself.evaluation.baselines import Material, Need, Study
 from know_thyself.evaluation.baselines.answers import agreement, semantic_entropy, stated_number
 from know_thyself.evaluation.calibration import Fitted
-from know_thyself.evaluation.evidence import Examined
-from know_thyself.evaluation.metrics.scores import Column, Floats, Scores
+from know_thyself.evaluation.evidence import Examined, scores_of
+from know_thyself.evaluation.metrics.scores import Floats, Scores
 from know_thyself.pipelines.bench import Bench, Result
 from know_thyself.progress import watch
 from know_thyself.stages import probing
-from know_thyself.types import Split
+from know_thyself.types import LabelMode, Split
 
 LEARNED, CHOSEN, MEASURED = Split.TRAIN, Split.DEV, Split.VALIDATION
 NOT_PROBED = "the untrained model was not read (evidence.probe is off)"
@@ -66,7 +66,7 @@ def _rivals(bench: Bench, chosen: Chosen) -> dict[str, Rival]:
     unmet = {} if settings.probe else dict.fromkeys((Need.STATES, Need.GREEDY, Need.PROBES), NOT_PROBED)
     if not known.trials:
         unmet[Need.TRIALS] = FROM_LOGS
-    train, dev, validation = (_material(asked[split], chosen.scores[split].event, known) for split in most)
+    train, dev, validation = (_material(asked[split], bench.config.label_mode, known) for split in most)
     costs, judge_seconds = _costs(known, asked[MEASURED])
     rivals = run_baselines(Study(train=train, dev=dev, validation=validation), unmet, costs, judge_seconds)
     for name, path in settings.scores.items():
@@ -89,7 +89,7 @@ def _column(examined: Sequence[Examined], values: Mapping[str, float | None]) ->
     return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
 
 
-def _material(examined: Sequence[Examined], event: Column, known: Known) -> Material:
+def _material(examined: Sequence[Examined], mode: LabelMode, known: Known) -> Material:
     texts = {name: [trial["text"] for trial in trials] for name, trials in known.trials.items()}
     read = known.probed.items()
     columns: dict[str, Mapping[str, float | None]] = {
@@ -102,7 +102,7 @@ def _material(examined: Sequence[Examined], event: Column, known: Known) -> Mate
         "semantic_entropy": {name: _negative(semantic_entropy(replies)) for name, replies in texts.items()},
     }
     return Material(
-        event=event[: len(examined)],
+        event=scores_of(examined, mode, calibration=None).event,
         texts=np.array([e.question.text for e in examined], dtype=object),
         numbers={name: _column(examined, values) for name, values in columns.items()},
         states=_states(examined, known),

@@ -14,7 +14,7 @@ from know_thyself.data.scores import Label, read_labels, read_scores
 from know_thyself.errors import DataError, StoreError
 from know_thyself.evaluation import findings
 from know_thyself.evaluation.calibration import Calibration, choose_calibration
-from know_thyself.evaluation.metrics.scores import Scores
+from know_thyself.evaluation.metrics.scores import Scores, names_of
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.report import Report, write_report
 from know_thyself.experiment import versions, write_experiment, write_whole
@@ -75,7 +75,7 @@ def _scores(
     cannot = [rule.ability(log.num_correct, log.num_trials) is Ability.CANNOT for log in logs]
     return Scores(
         classes=("can", "cannot"),
-        group=np.array([known[name].group for name in names], dtype=np.str_),
+        group=names_of(known[name].group for name in names),
         num_correct=np.array([log.num_correct for log in logs], dtype=np.int64),
         num_graded=np.array([log.num_trials for log in logs], dtype=np.int64),
         ability=np.array(cannot, dtype=np.int64),

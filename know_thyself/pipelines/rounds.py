@@ -24,6 +24,9 @@ from know_thyself.pipelines.bench import Bench, Result
 from know_thyself.pipelines.inputs import rule_of
 from know_thyself.types import JudgmentExample, ModelRef, Split
 
+KEPT = (Split.CALIBRATION, Split.VALIDATION)
+"""The splits whose columns outlive their numbers: a judge's promises are computed from these. Most questions are in others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
@@ -37,8 +40,9 @@ class Collected:
 class EpochResult:
     """One epoch: what was trained (nothing in epoch 0), the answers it is scored against, the judgments, and their worth.
 
-    `fitted` is the calibration by this epoch's calibration questions, None where there are too few. Questions with labels and
-    judgments are not kept but read anew: a job of millions of them holds those of one epoch at a time.
+    `fitted` is the calibration by this epoch's calibration questions, None where there are too few; `scores` are of the splits
+    in `KEPT`. Questions with labels and judgments are not kept but read anew: a job of millions of them holds those of one
+    epoch at a time.
     """
 
     epoch: int
@@ -191,8 +195,11 @@ def evaluate(
 def measure(
     bench: Bench, by_split: Mapping[Split, Sequence[Examined]], calibration: Calibration | None
 ) -> tuple[dict[str, Scores], dict[str, dict[str, Any]]]:
-    """The columns of each split, with forecasts by `calibration`, and the numbers from them."""
-    config = bench.config
-    scores = {str(split): scores_of(examined, config.label_mode, calibration) for split, examined in by_split.items()}
-    dropped = {str(split): len(bench.questions.of(split)) - len(examined) for split, examined in by_split.items()}
-    return scores, {split: summarize(scores[split], dropped[split], seed=config.seed) for split in scores}
+    """The columns of the splits in `KEPT`, with forecasts by `calibration`, and the numbers from those of each."""
+    kept, facts = dict[str, Scores](), dict[str, dict[str, Any]]()
+    for split, examined in by_split.items():
+        scores = scores_of(examined, bench.config.label_mode, calibration)
+        facts[str(split)] = summarize(scores, len(bench.questions.of(split)) - len(examined), seed=bench.config.seed)
+        if split in KEPT:
+            kept[str(split)] = scores
+    return kept, facts

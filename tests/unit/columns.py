@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from know_thyself.evaluation.metrics.scores import Floats, Scores
+from know_thyself.evaluation.metrics.scores import Floats, Scores, names_of
 
 
 def make_scores(
@@ -17,7 +17,7 @@ def make_scores(
     outcome = right / num_graded
     return Scores(
         classes=("can", "cannot"),
-        group=np.array([f"g{i}" for i in range(len(right))] if group is None else group, dtype=np.str_),
+        group=names_of([f"g{i}" for i in range(len(right))] if group is None else group),
         num_correct=right,
         num_graded=np.full(len(right), num_graded),
         ability=np.where(outcome >= 0.5, 0, 1),
@@ -36,7 +36,7 @@ def make_ternary(num_correct: Sequence[int], probabilities: Floats, forecast: Fl
     ability = np.select([outcome == 1, outcome >= 0.5], [0, 1], 2)
     return Scores(
         classes=("can", "uncertain", "cannot"),
-        group=np.arange(len(right)).astype(np.str_),
+        group=names_of(map(str, range(len(right)))),
         num_correct=right,
         num_graded=np.full(len(right), num_graded),
         ability=ability,

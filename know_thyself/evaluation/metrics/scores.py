@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,12 +16,17 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
+def names_of(texts: Iterable[str]) -> Column:
+    """`texts` as a column in which each takes its own length: of `np.str_`, each takes four bytes a letter of the longest."""
+    return np.array(list(texts), dtype=np.dtypes.StringDType())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
     """What was claimed and what was measured, one row per question.
 
     `classes` are the label mode's, the most able first; `ability` and `verdict` are indices into them: the class measured and
-    the class claimed. `num_correct` of `num_graded` trials were right.
+    the class claimed. `num_correct` of `num_graded` trials were right. `group` are the texts of `names_of`.
 
     `probabilities` `[questions, classes]` are those of the verdict words; `owed`, of the same shape, is what they should have
     been (`labeling.owed_shares`). `forecast` is the accuracy k/n that the judge expects, None where no calibration questions
@@ -30,7 +36,7 @@ class Scores:
     """
 
     classes: tuple[str, ...]
-    group: NDArray[np.str_]
+    group: Column
     num_correct: Indices
     num_graded: Indices
     ability: Indices
@@ -46,7 +52,7 @@ class Scores:
         if len(set(lengths.values())) > 1:
             raise DataError(f"columns of unequal length {lengths}: give one row per question")
         for row in np.flatnonzero(~self._possible())[:1]:
-            found = {name: column[row].tolist() for name, column in columns.items()}
+            found = {name: column[row : row + 1].tolist()[0] for name, column in columns.items()}
             raise DataError(f"row {row} is out of range: {found}; drop questions that could not be graded or judged")
 
     def __len__(self) -> int:
