@@ -55,8 +55,8 @@ class Stored(Run):
 
     @classmethod
     def of(cls, run: Run, store: Bucket, machines: Path) -> Stored:
-        """The same run below the name of the folder `machines`, in which the copies lie."""
-        url = f"{store.url}/{machines.name}"
+        """The same run below the name of `machines`, in which the copies lie, and that of the folder around it."""
+        url = f"{store.url}/{machines.parent.name}/{machines.name}"
         stored = cls.__new__(cls)
         stored.__dict__ |= vars(run)
         stored.root, stored.url, stored.store, stored.machines = locate(url), url, store, machines
