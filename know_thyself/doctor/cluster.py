@@ -20,8 +20,6 @@ from know_thyself.doctor.findings import PORTS, Finding, judge_versions, our_ray
 from know_thyself.doctor.here import read_token
 from know_thyself.doctor.probe import MARK
 from know_thyself.errors import ConfigError, first_line
-from know_thyself.experiment.place import bucket_of
-from know_thyself.experiment.store import ENVIRONMENT
 
 MARKET, SPOT = "ray.io/market-type", "spot"
 """The label of a node that says whether it may be taken away, and what it then says."""
@@ -32,7 +30,6 @@ PROBE = Path(__file__).with_name("probe.py")
 """What is run on the nodes, as text."""
 SERVE = next(port for port, what in PORTS.items() if what == "Ray Serve")
 POLL = 0.5
-NOT_SHARED = "give an --experiments-root that all nodes share and can write"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -74,23 +71,22 @@ class JobServer:
 def examine_cluster(address: str, root: str, patience: float) -> Iterator[Finding]:
     """Look at the cluster whose job server is at `address`, waiting `patience` seconds for the job on its nodes.
 
-    `root` is that of the experiments: a path as its nodes name it, or a URL of an object store. Raises `ConfigError` for an
-    address or a root that cannot be one.
+    `root` is that of the experiments, as its nodes name it. Raises `ConfigError` for an address or a root that cannot be one.
     """
     server = JobServer(_address(address), read_token())
     if is_url(root):
-        bucket_of(root)
-    elif not Path(root).is_absolute():
+        raise ConfigError(f"experiments-root={root} is looked at from one machine alone: leave --address out there")
+    if not Path(root).is_absolute():
         raise ConfigError(f"experiments-root={root} is relative, and names no folder of a cluster: give an absolute path")
     try:
-        yield from _examine(server, root, patience)
+        yield from _examine(server, Path(root), patience)
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         reason = first_line(cause) if isinstance(cause, BaseException) else cause
         yield Finding("job server", False, f"no answer at {address} ({reason}): start the cluster, or forward its port")
 
 
-def _examine(server: JobServer, root: str, patience: float) -> Iterator[Finding]:
+def _examine(server: JobServer, root: Path, patience: float) -> Iterator[Finding]:
     status, _ = JobServer(server.address, "").ask("/api/version")
     known, version = server.ask("/api/version")
     accepted = known not in REFUSED
@@ -107,10 +103,8 @@ def _examine(server: JobServer, root: str, patience: float) -> Iterator[Finding]
     if told is None:
         yield Finding("nodes", False, fault)
         return
-    for judge in (_judge_nodes, _judge_head, _judge_versions, _judge_gpus):
+    for judge in (_judge_nodes, _judge_head, _judge_versions, _judge_gpus, _judge_storage, _judge_ports):
         yield judge(told)
-    yield _judge_storage(told, in_store=is_url(root))
-    yield _judge_ports(told)
 
 
 def _address(address: str) -> str:
@@ -130,11 +124,10 @@ def _judge_token(address: str, *, asks: bool, accepted: bool) -> Finding:
     return Finding("token", True, "asked for, and yours is accepted")
 
 
-def _run_probe(server: JobServer, root: str, patience: float) -> tuple[dict[str, Any] | None, str]:
+def _run_probe(server: JobServer, root: Path, patience: float) -> tuple[dict[str, Any] | None, str]:
     """What the probe found on the nodes; None, with the reason and the remedy, where it found nothing."""
     job = f"doctor-{uuid.uuid4().hex[:8]}"
-    environment = ENVIRONMENT if is_url(root) else ()
-    asked = {"root": root, "environment": environment, "packages": package_names(), "ports": [SERVE]}
+    asked = {"root": str(root), "packages": package_names(), "ports": [SERVE]}
     words = ["python", "-c", PROBE.read_text(encoding="utf-8"), json.dumps(asked)]
     status, _ = server.ask("/api/jobs/", "POST", {"entrypoint": shlex.join(words), "submission_id": job})
     if status != 200:
@@ -219,14 +212,13 @@ def _judge_gpus(told: dict[str, Any]) -> Finding:
     return Finding("GPUs", True, f"{count:g}" if count else "none, or none yet: engines run on CPUs, or wait for a node")
 
 
-def _judge_storage(told: dict[str, Any], *, in_store: bool) -> Finding:
+def _judge_storage(told: dict[str, Any]) -> Finding:
     faults = [f"{node['address']}: {node['storage']}" for node in _answered(told) if node["storage"]]
     if told["storage"]:
         faults = [f"the head: {told['storage']}"]
     if faults:
-        remedy = "let every node's role list, read, write and delete there" if in_store else NOT_SHARED
-        return Finding("storage", False, f"{'; '.join(faults)}: {remedy}")
-    return Finding("storage", True, f"every node reads and writes the same {'store' if in_store else 'folder'}")
+        return Finding("storage", False, f"{'; '.join(faults)}: give an --experiments-root that all nodes share and can write")
+    return Finding("storage", True, "every node reads and writes the same folder")
 
 
 def _judge_ports(told: dict[str, Any]) -> Finding:

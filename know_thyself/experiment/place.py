@@ -45,18 +45,13 @@ def locate(told: Path | str) -> Path:
     """
     if not isinstance(told, str) or not is_url(told):
         return Path(told).expanduser().absolute()
-    bucket, path = bucket_of(told), here(told)
+    if (named := URL.fullmatch(told)) is None:
+        raise ConfigError(f"{told} is no place that we can use: give a folder, or s3://bucket/prefix or gs://bucket/prefix")
+    path = here(told)
     with reaching(path) as store:
         if not store.has_bucket(path):
-            raise StoreError(f"{told}: there is no bucket {bucket!r}: make it, or give another --experiments-root")
+            raise StoreError(f"{told}: there is no bucket {named[2]!r}: make it, or give another --experiments-root")
     return path
-
-
-def bucket_of(url: str) -> str:
-    """The name of the bucket in `url`. Raises `ConfigError` for a URL that we cannot use."""
-    if (named := URL.fullmatch(url)) is None:
-        raise ConfigError(f"{url} is no place that we can use: give a folder, or s3://bucket/prefix or gs://bucket/prefix")
-    return named[2]
 
 
 def _scratch() -> Path:

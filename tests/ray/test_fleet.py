@@ -15,19 +15,16 @@ import pytest
 
 from know_thyself.doctor.findings import our_ray
 from tests.doors.test_drain_on_notice import WATCHER, aws, aws_action, serving
-from tests.object_store import bucket
 from tests.ray.cluster import ROOT, Cluster, cluster
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A node that finds the object store of the tests; whoever asks it something does not."""
-    folder = tmp_path_factory.mktemp("cluster")
-    with bucket() as store, cluster(folder, settings=store.environment(folder)) as started:
+    with cluster(tmp_path_factory.mktemp("cluster")) as started:
         yield started
 
 
-def doctor(running: Cluster, root: Path | str, **environment: str) -> subprocess.CompletedProcess[str]:
+def doctor(running: Cluster, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "know_thyself.cli", "doctor", "--address", running.server, "--experiments-root", str(root)]
     return subprocess.run(
         command,
@@ -59,15 +56,6 @@ def test_the_doctor_finds_a_root_that_cannot_be_written(running: Cluster, tmp_pa
     found = doctor(running, tmp_path / "file" / "experiments")
     assert found.returncode == 1
     assert "FAIL storage: the head: Not a directory" in found.stdout
-
-
-def test_the_doctor_has_the_nodes_read_and_write_in_a_store(running: Cluster) -> None:
-    found = doctor(running, "s3://bucket/experiments", AWS_ENDPOINT_URL="http://127.0.0.1:1")
-    assert "ok   storage: every node reads and writes the same store" in found.stdout.splitlines()
-    assert found.returncode == 0
-    found = doctor(running, "s3://nowhere/experiments")
-    assert "FAIL storage: the head: " in found.stdout
-    assert found.returncode == 1
 
 
 def test_the_doctor_is_turned_away_with_another_token(running: Cluster, tmp_path: Path) -> None:
