@@ -15,7 +15,10 @@ def doctor(
     root: Annotated[
         str,
         typer.Option(
-            "--experiments-root", envvar="KT_EXPERIMENTS", metavar="PATH", help="folder of experiments, as the nodes name it"
+            "--experiments-root",
+            envvar="KT_EXPERIMENTS",
+            metavar="PATH",
+            help="root of experiments, as the nodes name it",
         ),
     ] = "experiments",
     timeout: Annotated[float, typer.Option(min=1.0, help="seconds to wait for the cluster's nodes")] = 120.0,

