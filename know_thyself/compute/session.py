@@ -13,6 +13,7 @@ import ray
 from joblib import cpu_count
 
 from know_thyself.compute.environment import SETTINGS, prepare_environment
+from know_thyself.compute.submission import variables_submitted
 from know_thyself.errors import ConfigError, first_line
 from know_thyself.experiment.growing import keep
 from know_thyself.experiment.place import store_of
@@ -49,7 +50,7 @@ def _connect(cluster: str, told: Iterable[str]) -> None:
     """Connect to `cluster`, whose workers are `told` these variables of the environment."""
     is_local = cluster == LOCAL
     # Workers of a local cluster inherit this environment; asked for, it would cost every one of them a start of its own.
-    runtime_env = None if is_local else {"env_vars": {name: os.environ[name] for name in told if name in os.environ}}
+    runtime_env = None if is_local else {"env_vars": told_to_workers(told)}
     try:
         with _signals_kept():
             ray.init(
@@ -64,6 +65,11 @@ def _connect(cluster: str, told: Iterable[str]) -> None:
     except Exception as error:  # Ray raises a bare one when its own node is late
         remedy = "try again when the machine is less busy" if is_local else "start one, or leave --address out for a local one"
         raise ConfigError(f"no Ray cluster at {cluster} ({first_line(error)}): {remedy}") from error
+
+
+def told_to_workers(names: Iterable[str]) -> dict[str, str]:
+    """Those variables of the environment that workers have from nobody else."""
+    return {name: os.environ[name] for name in names if name in os.environ and name not in variables_submitted()}
 
 
 @contextmanager

@@ -7,9 +7,10 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
@@ -45,8 +46,19 @@ def keeping_record(experiment: str, last_line: Callable[[], str]) -> Iterator[No
 
 def submission() -> str | None:
     """The id under which this process was submitted; None where it was not."""
-    found = json.loads(os.environ.get(CONFIG, "{}")).get("metadata", {}).get(JOB_ID_METADATA_KEY)
+    found = _config().get("metadata", {}).get(JOB_ID_METADATA_KEY)
     return None if found is None else str(found)
+
+
+def variables_submitted() -> Collection[str]:
+    """The variables of the environment that this job was submitted with: its workers have them, and may not be told again."""
+    names: Mapping[str, str] = _config().get("runtime_env", {}).get("env_vars", {})
+    return names.keys()
+
+
+def _config() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(os.environ.get(CONFIG, "{}"))
+    return found
 
 
 def _tell(job: str, experiment: str, last_line: Callable[[], str], over: threading.Event) -> None:

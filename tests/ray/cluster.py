@@ -63,8 +63,9 @@ class Cluster:
         subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=120)
 
     def submit(self, job_id: str, *entrypoint: str, timeout: float, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        """`ray job submit` of `entrypoint` in a copy of `folder`, to its end."""
+        """`ray job submit` of `entrypoint` in a copy of `folder`, to its end, with a variable that jobs tell workers too."""
         command = [RAY, "job", "submit", "--address", self.server, "--submission-id", job_id, "--working-dir", str(folder)]
+        command += ["--runtime-env-json", '{"env_vars": {"TOKENIZERS_PARALLELISM": "false"}}']
         return subprocess.run(
             [*command, "--", *entrypoint],
             env=self.environment,
