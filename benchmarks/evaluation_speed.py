@@ -21,7 +21,7 @@ import numpy as np
 from know_thyself.evaluation import findings
 from know_thyself.evaluation.audit import Cost, Rival, compare
 from know_thyself.evaluation.calibration import choose_calibration
-from know_thyself.evaluation.metrics.scores import Scores
+from know_thyself.evaluation.metrics.scores import Scores, names_of
 from know_thyself.evaluation.metrics.summary import summarize
 
 CALIBRATION = 10_000
@@ -35,7 +35,7 @@ def judgments(number: int, seed: int) -> Scores:
     right = rng.binomial(5, truth)
     return Scores(
         classes=("can", "cannot"),
-        group=np.char.mod("g%d", rng.integers(0, max(2, number * 2 // 3), number)),
+        group=names_of(f"g{one}" for one in rng.integers(0, max(2, number * 2 // 3), number)),
         num_correct=right,
         num_graded=np.full(number, 5),
         ability=np.where(right >= 3, 0, 1),

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from benchmarks.service import free_port
 
 HOST, BUCKET, PATIENCE = "127.0.0.1", "bucket", 60.0
@@ -33,6 +35,11 @@ class Bucket:
             "AWS_EC2_METADATA_DISABLED": "true",
             "KT_SCRATCH": str(scratch),
         }
+
+    def seen(self, monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
+        """Have this process find the store, as another machine does that keeps its copies in `scratch`."""
+        for name, value in self.environment(scratch).items():
+            monkeypatch.setenv(name, value)
 
 
 @contextmanager

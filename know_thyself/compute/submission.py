@@ -17,9 +17,8 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.dashboard.modules.job.common import JOB_ID_METADATA_KEY, JobInfoStorageClient
 
 from know_thyself.errors import first_line
+from know_thyself.experiment import SUBMITTED
 
-CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""The variable by which Ray tells a process that it is a submitted job."""
 TELL_EVERY = 5.0
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def variables_submitted() -> Collection[str]:
 
 
 def _config() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(os.environ.get(CONFIG, "{}"))
+    found: dict[str, Any] = json.loads(os.environ.get(SUBMITTED, "{}"))
     return found
 
 

@@ -40,6 +40,7 @@ from know_thyself.types import StageDone
 
 __all__ = [
     "MARKER",
+    "SUBMITTED",
     "Experiment",
     "StageFolder",
     "experiment_name",
@@ -52,6 +53,8 @@ __all__ = [
     "write_whole",
 ]
 
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""The variable by which Ray tells a process that it is a submitted job."""
 LONGEST_STEM = 18
 """With it, automatic names stay within `NAME_PATTERN`."""
 NOT_RESULTS = (
@@ -178,7 +181,7 @@ def experiments_root(config: RunConfig) -> Path:
         root = locate(told) if isinstance(told, str) else told.expanduser()
     except RuntimeError as error:
         raise ConfigError(f"experiments-root={config.experiments_root} is no user's folder: give an absolute path") from error
-    if not root.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    if not root.is_absolute() and SUBMITTED in os.environ:
         raise ConfigError(
             f"experiments-root={root} is relative, but a submitted job runs in a temporary copy of its folder: "
             "give an absolute path on storage that outlives the job"

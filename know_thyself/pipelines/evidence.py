@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from know_thyself.compute.tables import progress_of
@@ -60,7 +62,7 @@ def _rivals(bench: Bench, chosen: Chosen) -> dict[str, Rival]:
     asked = {split: list(chosen.examined[split])[: most[split]] for split in most}
     known = Known(
         probed=_probed(bench, asked) if settings.probe else {},
-        trials=_trials(chosen.sampled),
+        trials=_trials(chosen.sampled, asked),
         untrained={e.question.id: e.judgment.confidence for split in asked for e in chosen.untrained[split]},
     )
     unmet = {} if settings.probe else dict.fromkeys((Need.STATES, Need.GREEDY, Need.PROBES), NOT_PROBED)
@@ -90,7 +92,8 @@ def _column(examined: Sequence[Examined], values: Mapping[str, float | None]) ->
 
 
 def _material(examined: Sequence[Examined], mode: LabelMode, known: Known) -> Material:
-    texts = {name: [trial["text"] for trial in trials] for name, trials in known.trials.items()}
+    trials = {e.question.id: known.trials.get(e.question.id, ()) for e in examined}
+    texts = {name: [trial["text"] for trial in given] for name, given in trials.items() if given}
     read = known.probed.items()
     columns: dict[str, Mapping[str, float | None]] = {
         "untrained": known.untrained,
@@ -124,9 +127,13 @@ def _states(examined: Sequence[Examined], known: Known) -> NDArray[np.float16] |
     return np.stack([missing if states is None else states for states in read], axis=1)
 
 
-def _trials(sampled: Result | None) -> dict[str, Sequence[Mapping[str, Any]]]:
-    """The trials of each question that has any."""
-    rows = [] if sampled is None else sampled.folder.read().select(["id", "trials"]).to_pylist()
+def _trials(sampled: Result | None, asked: Mapping[Split, Sequence[Examined]]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """The trials of each question of `asked` that has any: of all questions, they would be most of what a job holds."""
+    if sampled is None:
+        return {}
+    table = sampled.folder.read().select(["id", "trials"])
+    ids = pa.array([e.question.id for examined in asked.values() for e in examined], type=table.schema.field("id").type)
+    rows = table.filter(pc.is_in(table["id"], value_set=ids)).to_pylist()
     return {row["id"]: row["trials"] for row in rows if row["trials"]}
 
 

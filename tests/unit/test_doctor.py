@@ -340,8 +340,7 @@ def open_store() -> Iterator[Bucket]:
 @pytest.fixture
 def store(open_store: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """The same, as a node with credentials finds it."""
-    for name, value in open_store.environment(tmp_path / "copies").items():
-        monkeypatch.setenv(name, value)
+    open_store.seen(monkeypatch, tmp_path / "copies")
     return open_store
 
 
@@ -410,8 +409,7 @@ def test_a_bucket_that_is_not_there_is_told_the_same_by_every_node(store: Bucket
 def test_credentials_that_a_store_does_not_know_are_told_and_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("INITIAL_NO_AUTH_ACTION_COUNT", "1")  # what makes the bucket is let in, and nothing after it
     with bucket() as strict:
-        for name, value in strict.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
+        strict.seen(monkeypatch, tmp_path)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "un4known")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
         folder = f"{strict.url}/experiments/.doctor-0"

@@ -54,8 +54,7 @@ def store() -> Iterator[Bucket]:
 @pytest.fixture
 def url(store: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A place of the test's own in the store, of which this machine has no copy."""
-    for name, value in store.environment(tmp_path / "machine").items():
-        monkeypatch.setenv(name, value)
+    store.seen(monkeypatch, tmp_path / "machine")
     return f"{store.url}/{tmp_path.name}"
 
 

@@ -9,13 +9,14 @@ from ray.runtime_env import RuntimeEnv
 from ray.runtime_env.runtime_env import _merge_runtime_env
 
 from know_thyself.compute.session import told_to_workers
-from know_thyself.compute.submission import CONFIG, submission
+from know_thyself.compute.submission import submission
+from know_thyself.experiment import SUBMITTED
 
 NAMES = ("AWS_ENDPOINT_URL", "AWS_REGION")
 
 
 def test_who_was_not_submitted_has_no_id_and_tells_its_workers_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(CONFIG, raising=False)
+    monkeypatch.delenv(SUBMITTED, raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store")
     monkeypatch.delenv("AWS_REGION", raising=False)
     assert submission() is None
@@ -24,7 +25,7 @@ def test_who_was_not_submitted_has_no_id_and_tells_its_workers_all(monkeypatch: 
 
 def test_what_a_job_was_submitted_with_is_not_told_again_for_ray_refuses_that(monkeypatch: pytest.MonkeyPatch) -> None:
     given = RuntimeEnv(env_vars={"AWS_ENDPOINT_URL": "http://store"})
-    monkeypatch.setenv(CONFIG, json.dumps({"runtime_env": given.to_dict(), "metadata": {"job_submission_id": "a job"}}))
+    monkeypatch.setenv(SUBMITTED, json.dumps({"runtime_env": given.to_dict(), "metadata": {"job_submission_id": "a job"}}))
     for name in NAMES:
         monkeypatch.setenv(name, "http://store")
     assert submission() == "a job"
