@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import FilenameProvider
 
@@ -35,6 +38,8 @@ RESTARTS, TRIES = 20, 8
 some rows see four die by chance."""
 MANY_BLOCKS, LARGE_BLOCK = 1024, 4096
 """The driver keeps 20 KiB of each block to the end: of more than so many, each has more rows, up to so many."""
+FETCHERS, PATIENCE = "ray-data-metadata-prefetch", 20.0
+"""What Ray Data calls the threads that fetch what its executors read, and the seconds that a thread of it is waited for."""
 NO_LIMIT = -1
 """To Ray: as often as need be. It counts a try for each moment in which a node is gone and not yet known to be."""
 
@@ -183,7 +188,7 @@ def run_table_stage(
     try:
         pull(folder.path, TABLE)
         if not _is_complete(folder, num_in):
-            with DataContext.current(context):
+            with DataContext.current(context), _no_thread_left():
                 _run(folder, source, workers, max(block_rows, min(LARGE_BLOCK, num_in // MANY_BLOCKS)), columns)
             pull(folder.path, TABLE, f"{CHECKPOINTS}/{BLOCKS}")
     except ray.exceptions.RayError as error:
@@ -191,6 +196,22 @@ def run_table_stage(
     remove(folder.path / TRIED)
     _set_aside_strays(folder)
     return folder.commit_table(num_in=num_in, num_dropped={}, began=began)
+
+
+@contextmanager
+def _no_thread_left() -> Iterator[None]:
+    """Let no thread of Ray Data outlive the context: Ray waits two seconds for them where the caller is stopped, no longer.
+
+    One that then finds Ray shut down ends the process without a word, breaks it, or joins any other cluster there is.
+    """
+    try:
+        yield
+    finally:
+        for executor in [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]:
+            executor.shutdown(force=False)
+            executor.join(PATIENCE)
+        for fetcher in [thread for thread in threading.enumerate() if thread.name == FETCHERS]:
+            fetcher.join(PATIENCE)
 
 
 def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows: int, columns: list[str] | None) -> None:

@@ -1,15 +1,30 @@
-"""Parts that a dying attempt left behind: set aside, never counted, never mixed in."""
+"""What a dying attempt leaves behind: parts, set aside, never counted, never mixed in; of threads, none."""
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from know_thyself.compute.tables import CHECKPOINTS, STRAYS, Workers, progress_of, rows_committed, run_table_stage
+from know_thyself.compute.session import ray_session
+from know_thyself.compute.tables import (
+    CHECKPOINTS,
+    FETCHERS,
+    STRAYS,
+    Workers,
+    progress_of,
+    rows_committed,
+    run_table_stage,
+    write_part,
+)
 from know_thyself.experiment import Experiment, StageFolder
 from know_thyself.progress import Position
 
@@ -68,3 +83,38 @@ def test_a_block_is_looked_into_once(folder: StageFolder, monkeypatch: pytest.Mo
     monkeypatch.setattr(pq, "read_metadata", read)
     assert [look(), look()] == [Position(3, 3)] * 2
     assert [call.args[0].stem for call in read.mock_calls if call.args] == ["part-second-000000"]
+
+
+class Slow:
+    """A worker that hands on what it gets, some time later."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        time.sleep(0.5)
+        return batch
+
+
+def test_no_thread_of_ray_outlives_a_stage_that_is_stopped(folder: StageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here Ray Data is slower to end than it is itself waited for."""
+    experiment = Experiment(folder.path.parents[1], attempt=1)
+    experiment.logs.mkdir(parents=True)
+    source = experiment.stage("source", {})
+    write_part(source, pa.table({"id": [str(i) for i in range(64)]}))
+    step = StreamingExecutor._scheduling_loop_step
+
+    def stopped_in_a_long_step(executor: StreamingExecutor, topology: Any) -> bool:
+        goes_on = step(executor, topology)
+        if rows_committed(folder):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(4.0)
+        return goes_on
+
+    monkeypatch.setattr(StreamingExecutor, "_scheduling_loop_step", stopped_in_a_long_step)
+    workers = Workers(worker=Slow, arguments={}, least=1, most=1, batch_size=8, num_cpus=1)
+    with ray_session("local", experiment.logs):
+        with pytest.raises(KeyboardInterrupt):
+            run_table_stage(folder, source, workers, num_in=64, block_rows=8)
+        left = [
+            thread.name for thread in threading.enumerate() if isinstance(thread, StreamingExecutor) or thread.name == FETCHERS
+        ]
+        assert not left
+    assert 0 < rows_committed(folder) < 64
