@@ -19,7 +19,8 @@ from ray.dashboard.modules.job.common import JOB_ID_METADATA_KEY, JobInfoStorage
 from know_thyself.errors import first_line
 from know_thyself.experiment import SUBMITTED
 
-TELL_EVERY = 5.0
+TELL_EVERY, PATIENCE = 5.0, 5
+"""Seconds between two looks at what was said last, and those that Ray is given to read or to write the record."""
 log = logging.getLogger(__name__)
 
 
@@ -65,14 +66,16 @@ def _tell(job: str, experiment: str, last_line: Callable[[], str], over: threadi
     while not is_over:
         is_over = over.wait(TELL_EVERY)
         if (line := last_line()) != said:
-            said = line
             try:
                 asyncio.run(_put(job, {"experiment": experiment, "status": line}))
             except Exception as error:  # noqa: BLE001 - Ray promises nothing about this, and a job must not end of it
                 log.warning("the record of the job %s does not say %r: %s", job, line, first_line(error))
+            else:
+                said = line
 
 
 async def _put(job: str, told: dict[str, str]) -> None:
     records = JobInfoStorageClient(GcsClient(address=ray.get_runtime_context().gcs_address))
-    if info := await records.get_info(job):
-        await records.put_info(job, replace(info, metadata={**(info.metadata or {}), **told}))
+    info = await records.get_info(job, timeout=PATIENCE)
+    if info is not None and not info.status.is_terminal():  # what Ray says of its end stands
+        await records.put_info(job, replace(info, metadata={**(info.metadata or {}), **told}), timeout=PATIENCE)

@@ -120,7 +120,7 @@ def _question(draft: Draft, split: Split, reading: Reading) -> Question:
     texts = (text, given, group, *answers)
     if len(context) > LONGEST_CONTEXT or any(len(value) > LONGEST_TEXT for value in texts):
         raise ValueError("too long")
-    if any(_UNPAIRED.search(value) for value in (context, *texts)):
+    if any(map(is_unpaired, (context, *texts))):
         raise ValueError("unpaired surrogate")
     return Question(
         id=given or question_id(text, context or None),
@@ -156,7 +156,11 @@ def _name(value: Any, what: str) -> str:
 
 
 _UNPAIRED = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which no tokenizer and no file can take."""
+
+
+def is_unpaired(text: str) -> bool:
+    """Whether `text` holds half of a surrogate pair, which no tokenizer and no file can take."""
+    return _UNPAIRED.search(text) is not None
 
 
 def _is_visible(text: str) -> bool:

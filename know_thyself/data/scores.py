@@ -14,7 +14,7 @@ from pathlib import Path
 
 from know_thyself.data.files import SUFFIXES, file_rows
 from know_thyself.data.logs import Log, log_of
-from know_thyself.data.rows import Row, Unusable
+from know_thyself.data.rows import Row, Unusable, is_unpaired
 from know_thyself.errors import DataError
 from know_thyself.types import Split
 
@@ -52,6 +52,8 @@ def read_labels(path: Path) -> dict[str, Label]:
             log = log_of(row)
         except ValueError as error:
             raise DataError(f"{path}: question {name!r}: {error}") from error
+        if is_unpaired(group):
+            raise DataError(f"{path}: question {name!r} has group={group!r}, which holds half a character: mend its encoding")
         if split not in SPLITS:
             raise DataError(f"{path}: question {name!r} has split={split!r}: use {' or '.join(SPLITS)}")
         if name in found:
@@ -70,6 +72,8 @@ def _named_rows(path: Path) -> Iterator[tuple[str, Row]]:
         name = None if isinstance(row, Unusable) else row.get("question_id")
         if isinstance(row, Unusable) or isinstance(name, bool) or not isinstance(name, str | int) or name == "":
             raise DataError(f"{path}: a row has question_id={name!r}: give each row the id of its question")
+        if is_unpaired(str(name)):
+            raise DataError(f"{path}: question_id={name!r} holds half a character: mend its encoding")
         found = True
         yield str(name), row
     if not found:

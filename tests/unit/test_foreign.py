@@ -96,6 +96,12 @@ def test_rows_of_one_question_add_up_and_parquet_is_read(tmp_path: Path) -> None
         ([{"question_id": "a", "confidence": 0.5}], [{"question_id": "a"}], "no correct"),
         ([{"question_id": "a", "confidence": 0.5}], [{"question_id": "a", "correct": True, "split": "test"}], "split='test'"),
         ([{"question_id": "a", "confidence": 0.5}], [{"question_id": "b", "correct": True}], "share no question"),
+        ([{"question_id": "\ud800", "confidence": 0.5}], [], r"question_id='\\ud800' holds half a character"),
+        (
+            [{"question_id": "a", "confidence": 0.5}],
+            [{"question_id": "a", "correct": True, "group": "g\udfff"}],
+            r"group='g\\udfff', which holds half",
+        ),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_in_one_line(
