@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from know_thyself.config import RunConfig, load_config
-from know_thyself.evaluation.evidence import collect, scores_of
+from know_thyself.evaluation.evidence import Records, scores_of
 from know_thyself.evaluation.metrics.discrimination import auroc_gain
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.experiment import Experiment
@@ -89,7 +89,7 @@ def _frozen_scores(config: RunConfig, path: Path, epoch: int) -> Scores:
     graded = committed_stage(experiment, epochs[0].graded).read()
     judged = committed_stage(experiment, epochs[epoch].judged).read()
     questions = load_questions(config).of(Split.VALIDATION)
-    return scores_of(collect(questions, graded, judged, rule_of(config), config.label_mode), config.label_mode, None)
+    return scores_of(Records(questions, graded, judged, rule_of(config), config.label_mode), config.label_mode, None)
 
 
 def _table(cells: Sequence[Cell]) -> list[str]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from know_thyself.data.identity import question_id
-from know_thyself.evaluation.evidence import collect, scores_of
+from know_thyself.evaluation.evidence import Records, scores_of
 from know_thyself.labeling import AbilityRule
 from know_thyself.stages.grading import GRADED, TrialGrader
 from know_thyself.types import LabelMode, Question
@@ -65,15 +65,13 @@ def main() -> None:
         sure = random.random(count)
         judgments = pa.table({"id": ids, "probabilities": np.stack([sure, 1 - sure], axis=1).tolist(), "mass": sure})
         del right, sure, nothing
-    with held("collected", count):
-        examined = collect(questions, grades, judgments, rule, LabelMode.BINARY)
     with held("scored", count):
-        scores = scores_of(examined, LabelMode.BINARY, None)
+        scores = scores_of(Records(questions, grades, judgments, rule, LabelMode.BINARY), LabelMode.BINARY, None)
     assert len(scores.mass if scores.mass is not None else ()) == count
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part-0.parquet"
         pq.write_table(pa.Table.from_pylist([asked.to_row() for asked in questions]), part)
-        del examined, scores, grades, judgments, questions, ids
+        del scores, grades, judgments, questions, ids
         with held("grader", count):
             grader = TrialGrader([str(part)], "alias")
         assert grader is not None

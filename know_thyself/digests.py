@@ -19,6 +19,15 @@ def digest_json(value: Any) -> str:
     return _digest(value).hex()
 
 
+def digest_list(values: Iterable[Any]) -> str:
+    """`digest_json` of the list of `values`, one of which at a time need be there."""
+    found = hashlib.sha256(b"[")
+    for number, value in enumerate(values):
+        found.update(("," if number else "").encode() + _ENCODER.encode(value).encode())
+    found.update(b"]")
+    return found.hexdigest()
+
+
 def digest_rows(rows: Iterable[Mapping[str, Any]], so_far: str = "0") -> str:
     """Digest of a set of rows, whatever their order: the sum of the rows' digests, added to `so_far`."""
     total = int(so_far, 16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, Self
@@ -91,11 +91,12 @@ class TargetRule:
     prior: BetaBinomial | None = None
 
     @classmethod
-    def fit(cls, labels: Sequence[AbilityLabel], mode: LabelMode, kind: Literal["soft", "hard"], rule: AbilityRule) -> Self:
+    def fit(cls, labels: Iterable[AbilityLabel], mode: LabelMode, kind: Literal["soft", "hard"], rule: AbilityRule) -> Self:
         """The rule whose prior, where it needs one, is fitted on `labels`: those of the training questions."""
-        needed = mode is LabelMode.UNCERTAINTY and kind == "soft" and len(labels) > 0
-        counts = np.array([(label.num_correct, label.num_graded) for label in labels], dtype=np.int64)
-        return cls(mode=mode, kind=kind, rule=rule, prior=fit_beta_binomial(*counts.T) if needed else None)
+        needed = mode is LabelMode.UNCERTAINTY and kind == "soft"
+        pairs = ((label.num_correct, label.num_graded) for label in (labels if needed else ()))
+        counts = np.fromiter(pairs, dtype=np.dtype((np.int64, 2)))
+        return cls(mode=mode, kind=kind, rule=rule, prior=fit_beta_binomial(*counts.T) if len(counts) else None)
 
     def target(self, label: AbilityLabel) -> tuple[float, ...]:
         """The target of a question, in the order of the mode's words; sums to 1. Raises `ValueError` without a needed prior."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any, Self
@@ -92,6 +92,11 @@ def _decoders(record: type) -> dict[str, Any]:
     return decoders
 
 
+def _plain(value: Any) -> Any:
+    """`value` as a table holds it."""
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, StrEnum) else value
+
+
 class Record:
     """Base of the records: conversion to and from the rows of a table."""
 
@@ -99,11 +104,13 @@ class Record:
 
     def to_row(self) -> dict[str, Any]:
         """The record as a row of plain values: enums become strings, tuples become lists."""
-        row = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            row[field.name] = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, StrEnum) else value
-        return row
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def to_columns(cls, records: Sequence[Self]) -> dict[str, list[Any]]:
+        """The same of many, column by column: as rows, a million take a GiB more."""
+        names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        return {name: [_plain(getattr(record, name)) for record in records] for name in names}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:

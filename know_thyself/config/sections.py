@@ -295,6 +295,8 @@ class EvidenceConfig(Section):
     """Layers that the linear probe may choose from at most, evenly spaced, the last among them."""
     questions: int = Field(default=4000, ge=1)
     """Training questions at most that baselines learn from."""
+    compared: int = Field(default=20_000, ge=1)
+    """Dev questions at most that baselines choose by, and validation questions that the judge is compared with them on."""
     scores: dict[str, Path] = {}
     """Scores of any other system on these questions, as NAME=FILE (rows of question_id and confidence), shown as a baseline."""
 

@@ -91,9 +91,10 @@ class StageFolder:
         """The table parts written so far."""
         return sorted(self.path.glob(TABLE))
 
-    def read(self) -> pa.Table:
-        """All parts as one table, ordered by their first column."""
-        table = pa.concat_tables([pq.read_table(path) for path in self.tables()])
+    def read(self, columns: Sequence[str] | None = None, ids: Sequence[str] | None = None) -> pa.Table:
+        """All parts as one table, or these `columns` of it and the rows with these `ids`, ordered by the first column."""
+        wanted = None if ids is None else pc.field("id").isin(pa.array(ids, pa.string()))
+        table = pa.concat_tables([pq.read_table(path, columns=columns, filters=wanted) for path in self.tables()])
         return table.sort_by(table.column_names[0])
 
     def commit_table(self, *, num_in: int, num_dropped: Mapping[str, int], began: float) -> StageDone:

@@ -37,8 +37,8 @@ def label(bench: Bench) -> Path:
     result = rounds.untrained(bench, bench.put_questions())
     for split, examined in result.examined(bench).items():
         counts = Counter(e.label.ability for e in examined)
-        shares = ", ".join(f"{ability} {counts[ability] / max(1, len(examined)):.1%}" for ability in Ability)
-        bench.console.print(f"{split}: {len(examined)} questions labelled: {shares}", highlight=False)
+        shares = ", ".join(f"{ability} {counts[ability] / max(1, counts.total()):.1%}" for ability in Ability)
+        bench.console.print(f"{split}: {counts.total()} questions labelled: {shares}", highlight=False)
     return result.collected.graded.folder.path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,11 @@ from know_thyself.compute.tables import progress_of, write_part
 from know_thyself.config import RunConfig, TrainConfig
 from know_thyself.cost import write_used
 from know_thyself.data.splits import Questions
-from know_thyself.digests import digest_files, digest_json
+from know_thyself.digests import digest_files, digest_json, digest_list
 from know_thyself.engine.pool import Pool
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.errors import StageError
-from know_thyself.evaluation.evidence import Examined, collect, left_out
+from know_thyself.evaluation.evidence import Records, Trials
 from know_thyself.experiment import MARKER, Experiment, StageFolder, storing, write_experiment
 from know_thyself.experiment.place import address, push, read_text
 from know_thyself.learning.zero import read_override
@@ -54,6 +54,11 @@ class Result:
     def name(self) -> str:
         """The name of its folder."""
         return self.folder.path.name
+
+    def trials(self, ids: Sequence[str]) -> Trials:
+        """The trials of each question of `ids` that has any here."""
+        rows = self.folder.read(["id", "trials"], ids).to_pylist()
+        return {row["id"]: row["trials"] for row in rows if row["trials"]}
 
 
 def decoding_of(config: RunConfig) -> Decoding:
@@ -116,16 +121,23 @@ class Bench:
 
     def put(self, stage: str, questions: Sequence[Question], dropped: Mapping[str, int] | None = None) -> Result:
         """Commit `questions` as the table of `stage`; `dropped` counts those left out of it, by reason."""
-        rows = [question.to_row() for question in questions]
-        return self._put(stage, {"questions": digest_json(rows)}, rows, dropped or {})
+        settings = {"questions": digest_list(question.to_row() for question in questions)}
+        return self._put(stage, settings, lambda: Question.to_columns(questions), dropped or {})
 
-    def _put(self, stage: str, settings: Mapping[str, Any], rows: Sequence[Row], dropped: Mapping[str, int]) -> Result:
+    def _put(
+        self,
+        stage: str,
+        settings: Mapping[str, Any],
+        columns: Callable[[], Mapping[str, Sequence[Any]]],
+        dropped: Mapping[str, int],
+    ) -> Result:
         folder = self.experiment.stage(stage, settings)
         if result := self._finish(folder):
             return result
         began = time.monotonic()
-        write_part(folder, pa.Table.from_pylist(list(rows)))
-        num_in = len(rows) + sum(dropped.values())
+        table = pa.table(columns())
+        write_part(folder, table)
+        num_in = table.num_rows + sum(dropped.values())
         return Result(folder, folder.commit_table(num_in=num_in, num_dropped=dict(dropped), began=began))
 
     def examine(
@@ -173,7 +185,7 @@ class Bench:
             max_model_len=config.engine.max_model_len,
             encoding=self.inputs.encoding,
         )
-        blanks = self._put("blanks", {"count": count}, [{"id": f"wondered-{number:08}"} for number in range(count)], {})
+        blanks = self._put("blanks", {"count": count}, lambda: {"id": [f"wondered-{n:08}" for n in range(count)]}, {})
         folder = self.experiment.stage("wonder", task.settings(), [blanks.done])
         if result := self._finish(folder):
             return result
@@ -240,22 +252,20 @@ class Bench:
             return result
         return Result(folder, grading.commit_logs(folder, logs))
 
-    def collect(self, graded: Result, judged: Result) -> dict[Split, list[Examined]]:
+    def collect(self, graded: Result, judged: Result) -> dict[Split, Records]:
         """The questions of each split with the labels that `graded` gives and the judgments of `judged`."""
         return self.collect_parts({split: self.questions.of(split) for split in Split}, graded, judged)
 
-    def collect_parts(
-        self, parts: Mapping[Part, Sequence[Question]], graded: Result, judged: Result
-    ) -> dict[Part, list[Examined]]:
+    def collect_parts(self, parts: Mapping[Part, Sequence[Question]], graded: Result, judged: Result) -> dict[Part, Records]:
         """The same for the questions of each of `parts`, whatever these are."""
-        grades, judgments, rule = graded.folder.read(), judged.folder.read(), rule_of(self.config)
-        mode = self.config.label_mode
-        return {part: collect(questions, grades, judgments, rule, mode) for part, questions in parts.items()}
+        grades, judgments = graded.folder.read(["id", "correct"]), judged.folder.read(["id", "probabilities", "mass"])
+        rule, mode = rule_of(self.config), self.config.label_mode
+        return {part: Records(questions, grades, judgments, rule, mode) for part, questions in parts.items()}
 
     def left_out(self, graded: Result, judged: Result) -> dict[str, int]:
         """How many questions have no part in the results, by reason: dropped as they were read, or left out by `collect`."""
-        tables = graded.folder.read(), judged.folder.read()
-        return {**self.questions.dropped, **left_out(self.questions.questions, *tables, rule_of(self.config))}
+        (records,) = self.collect_parts({"all": self.questions.questions}, graded, judged).values()
+        return {**self.questions.dropped, **records.left_out()}
 
     def train(
         self,
@@ -271,16 +281,23 @@ class Bench:
         Raises `ConfigError` where the settings ask for what stands alone.
         """
         questions = {question.id: question for question in self.questions.questions}
-        rows = [{**questions[e.question_id].to_row(), "target": list(e.target), "weight": e.weight} for e in examples]
+        taught = pa.table(
+            {
+                **Question.to_columns([questions[example.question_id] for example in examples]),
+                "target": [example.target for example in examples],
+                "weight": [example.weight for example in examples],
+            }
+        )
         parents = [*evidence, *([parent] if parent else [])]
         return self._learn(
-            title, self._lesson(self.config.train, epoch, parent), rows, {"rule": str(rule_of(self.config))}, parents
+            title, self._lesson(self.config.train, epoch, parent), taught, {"rule": str(rule_of(self.config))}, parents
         )
 
     def teach(self, title: str, config: TrainConfig, number: int, rows: Sequence[Row], parent: Result | None) -> Result:
         """Teach the base one round of `rows`, questions with the `reply` to each, by `config`, going on from `parent`."""
         lesson = dataclasses.replace(self._lesson(config, number, parent), teaches="knowledge")
-        return self._learn(title, lesson, rows, {"rows": digest_json(list(rows))}, [parent] if parent else [])
+        table, decided = pa.Table.from_pylist(list(rows)), {"rows": digest_list(rows)}
+        return self._learn(title, lesson, table, decided, [parent] if parent else [])
 
     def _lesson(self, config: TrainConfig, epoch: int, parent: Result | None) -> training.Lesson:
         return training.Lesson(
@@ -302,9 +319,9 @@ class Bench:
         )
 
     def _learn(
-        self, title: str, lesson: training.Lesson, rows: Sequence[Row], decided: Mapping[str, str], parents: Sequence[Result]
+        self, title: str, lesson: training.Lesson, taught: pa.Table, decided: Mapping[str, str], parents: Sequence[Result]
     ) -> Result:
-        """Run `lesson` on `rows`; `decided` is what they follow from besides the `parents` and the lesson's own settings."""
+        """Run `lesson` on the rows of `taught`; `decided` is what they follow from beside `parents` and its own settings."""
         settings = {**lesson.settings(self.base.digest), **decided, "encoding": self.inputs.encoding}
         stage = training.STAGES[lesson.teaches]
         folder = self.experiment.stage(stage, settings, [parent.done for parent in parents])
@@ -313,7 +330,7 @@ class Bench:
         check_may_run(self.config, folder, epoch=lesson.epoch, samples=False)
         folder.path.mkdir(parents=True, exist_ok=True)
         with storing(folder.path / training.EXAMPLES):
-            pq.write_table(pa.Table.from_pylist(list(rows)), folder.path / training.EXAMPLES)
+            pq.write_table(taught, folder.path / training.EXAMPLES)
         push(folder.path, training.EXAMPLES)
         self.room.for_training(lesson.config, self.device)
         with watch(self.console, title, "steps", lambda: _training_position(folder)):

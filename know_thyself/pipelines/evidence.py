@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from know_thyself.compute.tables import progress_of
@@ -18,12 +17,12 @@ from know_thyself.evaluation.audit import Cost, Rival, audit, compare, run_basel
 from know_thyself.evaluation.baselines import Material, Need, Study
 from know_thyself.evaluation.baselines.answers import agreement, semantic_entropy, stated_number
 from know_thyself.evaluation.calibration import Fitted
-from know_thyself.evaluation.evidence import Examined, scores_of
+from know_thyself.evaluation.evidence import Examined, Records, Trials, scores_of
 from know_thyself.evaluation.metrics.scores import Floats, Scores
 from know_thyself.pipelines.bench import Bench, Result
 from know_thyself.progress import watch
 from know_thyself.stages import probing
-from know_thyself.types import LabelMode, Split
+from know_thyself.types import LabelMode, Question, Split
 
 LEARNED, CHOSEN, MEASURED = Split.TRAIN, Split.DEV, Split.VALIDATION
 NOT_PROBED = "the untrained model was not read (evidence.probe is off)"
@@ -37,11 +36,11 @@ class Chosen:
     `untrained` holds the judgments of the same questions before any training.
     """
 
-    examined: Mapping[Split, Sequence[Examined]]
+    examined: Mapping[Split, Records]
     scores: Mapping[str, Scores]
     fitted: Fitted | None
     sampled: Result | None
-    untrained: Mapping[Split, Sequence[Examined]]
+    untrained: Mapping[Split, Records]
 
 
 def gather(bench: Bench, chosen: Chosen) -> dict[str, Any]:
@@ -50,25 +49,32 @@ def gather(bench: Bench, chosen: Chosen) -> dict[str, Any]:
     learned, measured = chosen.scores[Split.CALIBRATION], chosen.scores[MEASURED]
     found = findings.beside_epochs(chosen.fitted, learned, measured, seed)
     if bench.config.evidence.baselines:
-        compared = compare(measured, _rivals(bench, chosen), seed=seed)
+        settings = bench.config.evidence
+        most = {LEARNED: settings.questions, CHOSEN: settings.compared, MEASURED: settings.compared}
+        asked = {split: list(islice(chosen.examined[split], number)) for split, number in most.items()}
+        judge = scores_of(asked[MEASURED], bench.config.label_mode, calibration=None)
+        compared = compare(judge, _rivals(bench, chosen, asked), seed=seed)
         found |= {"baselines": compared, "audit": audit(compared)}
     return found
 
 
-def _rivals(bench: Bench, chosen: Chosen) -> dict[str, Rival]:
-    """Every baseline's scores of the validation questions, those of files of scores among them."""
+def _rivals(bench: Bench, chosen: Chosen, asked: Mapping[Split, Sequence[Examined]]) -> dict[str, Rival]:
+    """Every baseline's scores of the validation questions `asked`, those of files of scores among them."""
     settings = bench.config.evidence
-    most = {LEARNED: settings.questions, CHOSEN: None, MEASURED: None}
-    asked = {split: list(chosen.examined[split])[: most[split]] for split in most}
+    questions = {split: [e.question for e in examined] for split, examined in asked.items()}
     known = Known(
-        probed=_probed(bench, asked) if settings.probe else {},
-        trials=_trials(chosen.sampled, asked),
-        untrained={e.question.id: e.judgment.confidence for split in asked for e in chosen.untrained[split]},
+        probed=_probed(bench, [*chain(*questions.values())]) if settings.probe else {},
+        trials=chosen.sampled.trials([question.id for question in chain(*questions.values())]) if chosen.sampled else {},
+        untrained={
+            e.question.id: e.judgment.confidence
+            for split, some in questions.items()
+            for e in replace(chosen.untrained[split], questions=some)
+        },
     )
     unmet = {} if settings.probe else dict.fromkeys((Need.STATES, Need.GREEDY, Need.PROBES), NOT_PROBED)
     if not known.trials:
         unmet[Need.TRIALS] = FROM_LOGS
-    train, dev, validation = (_material(asked[split], bench.config.label_mode, known) for split in most)
+    train, dev, validation = (_material(asked[split], bench.config.label_mode, known) for split in (LEARNED, CHOSEN, MEASURED))
     costs, judge_seconds = _costs(known, asked[MEASURED])
     rivals = run_baselines(Study(train=train, dev=dev, validation=validation), unmet, costs, judge_seconds)
     for name, path in settings.scores.items():
@@ -81,7 +87,7 @@ class Known:
     """What is known of questions by their id: what was read of the untrained model, the trials, the untrained confidence."""
 
     probed: Mapping[str, Mapping[str, Any]]
-    trials: Mapping[str, Sequence[Mapping[str, Any]]]
+    trials: Trials
     untrained: Mapping[str, float]
 
 
@@ -127,16 +133,6 @@ def _states(examined: Sequence[Examined], known: Known) -> NDArray[np.float16] |
     return np.stack([missing if states is None else states for states in read], axis=1)
 
 
-def _trials(sampled: Result | None, asked: Mapping[Split, Sequence[Examined]]) -> dict[str, Sequence[Mapping[str, Any]]]:
-    """The trials of each question of `asked` that has any: of all questions, they would be most of what a job holds."""
-    if sampled is None:
-        return {}
-    table = sampled.folder.read().select(["id", "trials"])
-    ids = pa.array([e.question.id for examined in asked.values() for e in examined], type=table.schema.field("id").type)
-    rows = table.filter(pc.is_in(table["id"], value_set=ids)).to_pylist()
-    return {row["id"]: row["trials"] for row in rows if row["trials"]}
-
-
 def _costs(known: Known, examined: Sequence[Examined]) -> tuple[dict[str, Cost], float | None]:
     """What asking for each baseline costs per question measured, and the seconds of one pass of the judge.
 
@@ -168,9 +164,9 @@ def _costs(known: Known, examined: Sequence[Examined]) -> tuple[dict[str, Cost],
     return costs, mean["judge_seconds"]
 
 
-def _probed(bench: Bench, asked: Mapping[Split, Sequence[Examined]]) -> dict[str, Mapping[str, Any]]:
-    """What the untrained model shows of itself on the questions `asked`, by id."""
-    chosen = bench.put("probed", [e.question for examined in asked.values() for e in examined])
+def _probed(bench: Bench, questions: Sequence[Question]) -> dict[str, Mapping[str, Any]]:
+    """What the untrained model shows of itself on `questions`, by id."""
+    chosen = bench.put("probed", questions)
     config, engine = bench.config, bench.config.engine
     probe = probing.Probe(
         base=bench.base.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from know_thyself.errors import StoreError
 from know_thyself.evaluation.calibration import Calibration
-from know_thyself.evaluation.evidence import Examined, collect, fit_calibration, scores_of
+from know_thyself.evaluation.evidence import Examined, Records, fit_calibration, scores_of
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.experiment import Experiment
 from know_thyself.experiment.epochs import committed_stage, read_index
@@ -45,7 +45,7 @@ def read_chosen(experiment: Experiment) -> ChosenJudge:
     tables = [committed_stage(experiment, name).read() for name in (stages.questions, stages.graded, stages.judged)]
     questions = [Question.from_row(row) for row in tables[0].to_pylist()]
     learned, measured = (
-        collect([q for q in questions if q.split == split], tables[1], tables[2], index.rule, index.mode)
+        list(Records([q for q in questions if q.split == split], tables[1], tables[2], index.rule, index.mode))
         for split in (Split.CALIBRATION, Split.VALIDATION)
     )
     return ChosenJudge(

@@ -72,7 +72,7 @@ def write_results(bench: Bench, questions: Result, epochs: Sequence[EpochResult]
             versions=versions(),
             dropped=dropped,
             used=used(bench.experiment, bench.config.cost),
-            examples=examples_worth_reading(best.examined(bench)[Split.VALIDATION], answered.folder.read())
+            examples=examples_worth_reading(best.examined(bench)[Split.VALIDATION], answered.trials)
             if bench.config.examples
             else {},
         ),

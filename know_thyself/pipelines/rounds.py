@@ -9,13 +9,13 @@ model counts as epoch 0. Validation is looked at, never chosen on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from know_thyself.errors import ConfigError
 from know_thyself.evaluation.calibration import Calibration, Fitted
-from know_thyself.evaluation.evidence import Examined, against_frozen, cross_fit, scores_of
+from know_thyself.evaluation.evidence import Examined, Records, against_frozen, cross_fit, scores_of
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.selection import select_examples
@@ -41,8 +41,7 @@ class EpochResult:
     """One epoch: what was trained (nothing in epoch 0), the answers it is scored against, the judgments, and their worth.
 
     `fitted` is the calibration by this epoch's calibration questions, None where there are too few; `scores` are of the splits
-    in `KEPT`. Questions with labels and judgments are not kept but read anew: a job of millions of them holds those of one
-    epoch at a time.
+    in `KEPT`. Questions with labels and judgments are not kept but read anew.
     """
 
     epoch: int
@@ -53,7 +52,7 @@ class EpochResult:
     scores: Mapping[str, Scores]
     facts: Mapping[str, Mapping[str, Any]]
 
-    def examined(self, bench: Bench) -> dict[Split, list[Examined]]:
+    def examined(self, bench: Bench) -> dict[Split, Records]:
         """The questions of each split with their labels and this epoch's judgments."""
         return bench.collect(self.collected.graded, self.judged)
 
@@ -90,7 +89,7 @@ def judge_epochs(bench: Bench, questions: Result, show: Callable[[Sequence[Epoch
 
 def _targets(bench: Bench, first: EpochResult) -> TargetRule:
     """What examples teach in all epochs, by the counts of the training questions at the start."""
-    config, labels = bench.config, [examined.label for examined in first.examined(bench)[Split.TRAIN]]
+    config, labels = bench.config, (examined.label for examined in first.examined(bench)[Split.TRAIN])
     return TargetRule.fit(labels, config.label_mode, config.train.target, rule_of(config))
 
 
@@ -193,13 +192,13 @@ def evaluate(
 
 
 def measure(
-    bench: Bench, by_split: Mapping[Split, Sequence[Examined]], calibration: Calibration | None
+    bench: Bench, by_split: Mapping[Split, Iterable[Examined]], calibration: Calibration | None
 ) -> tuple[dict[str, Scores], dict[str, dict[str, Any]]]:
     """The columns of the splits in `KEPT`, with forecasts by `calibration`, and the numbers from those of each."""
     kept, facts = dict[str, Scores](), dict[str, dict[str, Any]]()
     for split, examined in by_split.items():
         scores = scores_of(examined, bench.config.label_mode, calibration)
-        facts[str(split)] = summarize(scores, len(bench.questions.of(split)) - len(examined), seed=bench.config.seed)
+        facts[str(split)] = summarize(scores, len(bench.questions.of(split)) - len(scores), seed=bench.config.seed)
         if split in KEPT:
             kept[str(split)] = scores
     return kept, facts

@@ -138,7 +138,10 @@ def _third_phase(
         V2_AFTER: Judged(judge=v2, graded=knows, judged=v2.judged, calibration=by_v2),
     }
     parts = {**{str(pool): found for pool, found in study.pools.of.items()}, REHEARSED: taught.lessons.rehearsed}
-    examined = {name: after.collect_parts(parts, j.graded, j.judged) for name, j in judged.items()}
+    examined = {
+        name: {part: list(records) for part, records in after.collect_parts(parts, j.graded, j.judged).items()}
+        for name, j in judged.items()
+    }
     _write(before, after, study, taught, judged, examined)
 
 

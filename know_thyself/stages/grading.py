@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from know_thyself.compute.tables import Workers, run_table_stage, write_part
@@ -97,8 +98,9 @@ def commit_logs(folder: StageFolder, logs: Mapping[str, tuple[int, int]]) -> Sta
 
 def count_faults(folder: StageFolder) -> tuple[int, Counter[str]]:
     """The trials in the committed grades, and those that could not be graded, by reason."""
-    faults = [fault for row in folder.read()["fault"].to_pylist() for fault in row]
-    return len(faults), Counter(fault for fault in faults if fault is not None)
+    faults = pc.list_flatten(folder.read(["id", "fault"])["fault"])
+    counts = {row["values"]: row["counts"] for row in faults.drop_null().value_counts().to_pylist()}
+    return len(faults), Counter(counts)
 
 
 def grader_name(spec: str) -> str:

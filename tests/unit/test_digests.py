@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from know_thyself.digests import digest_file, digest_files, digest_json, digest_rows
+from know_thyself.digests import digest_file, digest_files, digest_json, digest_list, digest_rows
 
 ROWS = st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text() | st.none(), max_size=3), max_size=6)
 
@@ -35,6 +35,12 @@ def test_rows_digest_alike_in_any_order_and_in_any_parts(rows: list[dict[str, An
     assert digest_rows(shuffled[cut:], digest_rows(shuffled[:cut])) == whole
     assert len(whole) == 64
     assert digest_rows([*rows, {"one": "more"}]) != whole
+
+
+@given(rows=ROWS)
+@settings(max_examples=25, deadline=None)
+def test_a_list_digests_alike_one_value_at_a_time(rows: list[dict[str, Any]]) -> None:
+    assert digest_list(iter(rows)) == digest_json(rows)
 
 
 def test_a_doubled_row_does_not_cancel_out() -> None:

@@ -1,14 +1,17 @@
-"""What full fine-tuning is held to: the same judgments against the labels before, and what it did to answering."""
+"""Records of questions, labels and judgments; and what full fine-tuning is held to: the same judgments, the labels before."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
-from know_thyself.evaluation.evidence import UNGRADED, UNREAD, Examined, against_frozen, collect, left_out
-from know_thyself.labeling import AbilityRule, label
+from know_thyself.evaluation import evidence
+from know_thyself.evaluation.evidence import UNGRADED, UNREAD, Examined, Records, against_frozen, batches, scores_of
+from know_thyself.evaluation.selection import select_examples
+from know_thyself.labeling import AbilityRule, TargetRule, label
 from know_thyself.types import Judgment, LabelMode, Question, Verdict
 
 TRIALS = 5
@@ -69,8 +72,29 @@ def test_what_is_left_out_is_counted_once_and_by_its_reason() -> None:
     graded = pa.table({"id": ids, "correct": [[True, False], [True, None], [True, True], [None, None]]})
     read = [[0.5, 0.5], [0.5, 0.5], None, None]
     judged = pa.table({"id": ids, "probabilities": read, "mass": [1.0, 1.0, None, None]})
-    found = collect(questions, graded, judged, AbilityRule(), LabelMode.BINARY)
-    lost = left_out(questions, graded, judged, AbilityRule())
+    found = Records(questions, graded, judged, AbilityRule(), LabelMode.BINARY)
     assert [e.question.id for e in found] == ["whole"]
-    assert lost == {UNREAD: 2, UNGRADED: 1}
-    assert left_out(questions[:1], graded, judged, AbilityRule()) == {}
+    assert found.left_out() == {UNREAD: 2, UNGRADED: 1}
+    assert replace(found, questions=questions[:1]).left_out() == {}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_records_are_the_same_however_many_are_made_at_a_time(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "BATCH", batch)
+    numbers = range(8)
+    questions = [Question(id=f"q{n}", text=f"{n}?", answers=("x",), group=f"a group of its own, {n}") for n in numbers]
+    graded = pa.table({"id": [f"q{n}" for n in reversed(numbers)], "correct": [[n % 2 == 0] for n in reversed(numbers)]})
+    shares = [[n / 8, 1 - n / 8] for n in numbers]
+    judged = pa.table({"id": [f"q{n}" for n in numbers], "probabilities": shares, "mass": [1.0] * 8, "trials": [[]] * 8})
+    records = Records(questions, graded, judged, AbilityRule(), LabelMode.BINARY)
+    scores = scores_of(records, LabelMode.BINARY, None)
+    assert scores.confidence.tolist() == [n / 8 for n in numbers]
+    assert scores.num_correct.tolist() == [1, 0] * 4
+    assert scores.group.tolist() == [question.group for question in questions]
+    assert [e.question for e in records] == questions, "they are there a second time"
+    assert [len(some) for some in batches(records)] == [min(batch, 8 - n) for n in range(0, 8, batch)]
+    targets = TargetRule.fit((e.label for e in records), LabelMode.BINARY, "soft", AbilityRule())
+    weights = [example.weight for example in select_examples(records, "weighted", targets)]
+    assert len(weights) == 8
+    assert sum(weights) == pytest.approx(8)
+    assert weights[0] == max(weights), "it is sure of it, and wrong"

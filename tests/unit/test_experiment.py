@@ -91,6 +91,7 @@ def test_a_stage_counts_only_once_its_marker_is_written_and_reads_in_the_order_o
     assert (marked.num_in, marked.num_out, marked.num_dropped, marked.attempt) == (5, 2, {"too long": 3}, 3)
     assert marked.versions["torch"]
     assert folder.read()["id"].to_pylist() == ["a", "b"]
+    assert folder.read(["id"], ["b", "none of these"]).to_pylist() == [{"id": "b"}]
 
 
 def _change(part: Path) -> None:

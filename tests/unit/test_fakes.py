@@ -12,7 +12,7 @@ import pytest
 
 from know_thyself.engine.protocol import Decoding, EngineSpec
 from know_thyself.evaluation.calibration import ClassMap
-from know_thyself.evaluation.evidence import collect, fit_calibration, scores_of
+from know_thyself.evaluation.evidence import Records, fit_calibration, scores_of
 from know_thyself.evaluation.metrics.summary import summarize
 from know_thyself.evaluation.selection import select_examples
 from know_thyself.labeling import AbilityRule, TargetRule
@@ -112,7 +112,7 @@ def test_from_answers_to_scores_and_targets_of_three_verdicts() -> None:
     right = [[reply.text == fake_answer(q.text) for reply in given] for q, given in zip(QUESTIONS, replies, strict=True)]
     graded = pa.table({"id": ids, "correct": right})
     judged = pa.table({"id": ids, "probabilities": claims(mode).tolist(), "mass": [1.0] * len(ids)})
-    examined = collect(QUESTIONS, graded, judged, AbilityRule(), mode)
+    examined = list(Records(QUESTIONS, graded, judged, AbilityRule(), mode))
     class_map = fit_calibration(examined[:300], mode)
     assert isinstance(class_map, ClassMap)
     can, uncertain, cannot = class_map.weights

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from know_thyself.evaluation.calibration import ConfidenceMap
-from know_thyself.evaluation.evidence import Examined, collect, examples_worth_reading, fit_calibration, scores_of
+from know_thyself.evaluation.evidence import Examined, Records, Trials, examples_worth_reading, fit_calibration, scores_of
 from know_thyself.evaluation.selection import REPLAY, select_examples
 from know_thyself.labeling import AbilityRule, TargetRule, class_odds
 from know_thyself.types import LabelMode, Question, Verdict
@@ -37,7 +37,7 @@ def judged(
     ids = [question.id for question in questions]
     graded = pa.table({"id": ids, "correct": grades})
     read = pa.table({"id": ids[::-1], "probabilities": claims[::-1], "mass": [0.9] * len(ids)})
-    return collect(questions, graded, read, AbilityRule(), mode)
+    return list(Records(questions, graded, read, AbilityRule(), mode))
 
 
 def targets_of(cases: list[Examined], mode: LabelMode, kind: Literal["soft", "hard"] = "soft") -> TargetRule:
@@ -158,8 +158,14 @@ def test_the_ungraded_and_the_unread_are_left_out_and_the_rest_keeps_its_order()
 
 def test_examples_show_the_most_misled_first() -> None:
     cases = examined((0, 0.2), (0, 0.9), (5, 0.8), (5, 0.1), (3, 0.5))
-    trials = pa.table({"id": ["q1", "q0"], "trials": [[{"text": "wrong"}], None]})
-    shown = examples_worth_reading(cases, trials)
+    asked: list[str] = []
+
+    def trials_of(ids: Sequence[str]) -> Trials:
+        asked.extend(ids)
+        return {"q1": [{"text": "wrong"}]}
+
+    shown = examples_worth_reading(cases, trials_of)
+    assert sorted(asked) == ["q0", "q1", "q2", "q3"], "trials of others are not read"
     assert [row["question"] for row in shown["confident and wrong"]] == ["q1?", "q0?"]
     assert [row["question"] for row in shown["doubtful and right"]] == ["q3?", "q2?"]
     assert [row["trials"] for row in shown["confident and wrong"]] == [["wrong"], []]

@@ -58,6 +58,7 @@ def test_a_record_survives_its_row_and_json(kind: type[Record], data: st.DataObj
     row = record.to_row()
     assert kind.from_row(row) == record
     assert kind.from_row({**json.loads(json.dumps(row)), "another column": 1}) == record
+    assert kind.to_columns([record, record]) == {name: [value, value] for name, value in row.items()}
     assert {type(value) for value in row.values()} <= {str, int, float, bool, list, dict, type(None)}
 
 
