@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from know_thyself.data.identity import question_id
+from know_thyself.data.identity import near_duplicate_key, question_id
 from know_thyself.evaluation.evidence import Records, scores_of
 from know_thyself.labeling import AbilityRule
 from know_thyself.stages.grading import GRADED, TrialGrader
@@ -32,7 +32,8 @@ TRIALS, PAGE = 5, os.sysconf("SC_PAGE_SIZE")
 def question(number: int) -> Question:
     """A question of a usual length, with two accepted answers and no context."""
     text = f"In which of the years after the war was the {number}th of the bridges over the river built?"
-    return Question(id=question_id(text, None), text=text, answers=(f"{1900 + number % 100}", f"in {number}"), group=text)
+    answers = (f"{1900 + number % 100}", f"in {number}")
+    return Question(id=question_id(text, None), text=text, answers=answers, group=near_duplicate_key(text))
 
 
 @contextmanager
