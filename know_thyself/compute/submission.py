@@ -62,14 +62,16 @@ def _config() -> dict[str, Any]:
 
 
 def _tell(job: str, experiment: str, last_line: Callable[[], str], over: threading.Event) -> None:
-    said, is_over = "", False
+    said, unsaid, is_over = "", "", False
     while not is_over:
         is_over = over.wait(TELL_EVERY)
         if (line := last_line()) != said:
             try:
                 asyncio.run(_put(job, {"experiment": experiment, "status": line}))
             except Exception as error:  # noqa: BLE001 - Ray promises nothing about this, and a job must not end of it
-                log.warning("the record of the job %s does not say %r: %s", job, line, first_line(error))
+                if line != unsaid:
+                    log.warning("the record of the job %s does not say %r: %s", job, line, first_line(error))
+                unsaid = line
             else:
                 said = line
 

@@ -39,7 +39,7 @@ some rows see four die by chance."""
 MANY_BLOCKS, LARGE_BLOCK = 1024, 4096
 """The driver keeps 20 KiB of each block to the end: of more than so many, each has more rows, up to so many."""
 FETCHERS, PATIENCE = "ray-data-metadata-prefetch", 20.0
-"""What Ray Data calls the threads that fetch what its executors read, and the seconds that a thread of it is waited for."""
+"""What Ray Data calls the threads that fetch what its executors read, and the seconds that its threads are waited for."""
 NO_LIMIT = -1
 """To Ray: as often as need be. It counts a try for each moment in which a node is gone and not yet known to be."""
 
@@ -207,11 +207,20 @@ def _no_thread_left() -> Iterator[None]:
     try:
         yield
     finally:
-        for executor in [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]:
+        executors = [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]
+        for executor in executors:
             executor.shutdown(force=False)
-            executor.join(PATIENCE)
-        for fetcher in [thread for thread in threading.enumerate() if thread.name == FETCHERS]:
-            fetcher.join(PATIENCE)
+            executor._shutdown = True  # also where it had not quite begun
+            executor._metadata_fetcher.stop()  # also where a second stop cut its end short
+        until = time.monotonic() + PATIENCE
+        while executors and _threads_left() and time.monotonic() < until:
+            time.sleep(0.05)  # to join it would not do: cut short once, that takes a running thread for ended
+
+
+def _threads_left() -> list[str]:
+    """The threads of Ray Data that run."""
+    threads = threading.enumerate()
+    return [thread.name for thread in threads if isinstance(thread, StreamingExecutor) or thread.name == FETCHERS]
 
 
 def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows: int, columns: list[str] | None) -> None:

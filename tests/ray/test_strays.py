@@ -93,8 +93,11 @@ class Slow:
         return batch
 
 
-def test_no_thread_of_ray_outlives_a_stage_that_is_stopped(folder: StageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here Ray Data is slower to end than it is itself waited for."""
+@pytest.mark.parametrize("stops", [1, 2])
+def test_no_thread_of_ray_outlives_a_stage_that_is_stopped(
+    folder: StageFolder, monkeypatch: pytest.MonkeyPatch, stops: int
+) -> None:
+    """Here Ray Data is slower to end than it is itself waited for; a second stop cuts that short."""
     experiment = Experiment(folder.path.parents[1], attempt=1)
     experiment.logs.mkdir(parents=True)
     source = experiment.stage("source", {})
@@ -104,8 +107,10 @@ def test_no_thread_of_ray_outlives_a_stage_that_is_stopped(folder: StageFolder, 
     def stopped_in_a_long_step(executor: StreamingExecutor, topology: Any) -> bool:
         goes_on = step(executor, topology)
         if rows_committed(folder):
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            time.sleep(4.0)
+            for _ in range(stops):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                time.sleep(1.0)
+            time.sleep(3.0)
         return goes_on
 
     monkeypatch.setattr(StreamingExecutor, "_scheduling_loop_step", stopped_in_a_long_step)
@@ -113,8 +118,6 @@ def test_no_thread_of_ray_outlives_a_stage_that_is_stopped(folder: StageFolder, 
     with ray_session("local", experiment.logs):
         with pytest.raises(KeyboardInterrupt):
             run_table_stage(folder, source, workers, num_in=64, block_rows=8)
-        left = [
-            thread.name for thread in threading.enumerate() if isinstance(thread, StreamingExecutor) or thread.name == FETCHERS
-        ]
-        assert not left
+        names = {thread.name.partition("-dataset")[0] for thread in threading.enumerate()}
+        assert names.isdisjoint({"StreamingExecutor", FETCHERS})
     assert 0 < rows_committed(folder) < 64

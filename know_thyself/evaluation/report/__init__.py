@@ -14,6 +14,7 @@ from know_thyself.evaluation.metrics.discrimination import auroc_gain
 from know_thyself.evaluation.metrics.scores import Scores
 from know_thyself.evaluation.report.classes import class_names, confusion_table, distribution
 from know_thyself.evaluation.report.findings import (
+    baseline_questions,
     baseline_rows,
     calibration_words,
     ceiling_words,
@@ -93,6 +94,7 @@ def render(report: Report) -> str:
         ceiling=ceiling_words(report.summary),
         calibration=[*calibration_words(report.summary), *decision_words(report.summary)],
         baselines=baseline_rows(report.summary),
+        compared=baseline_questions(report.summary),
         thresholds=threshold_rows(report.summary),
         embedded=embedded,
         used=used_rows(report.used),

@@ -10,7 +10,13 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from know_thyself.evaluation.report.findings import baseline_rows, calibration_words, ceiling_words, threshold_rows
+from know_thyself.evaluation.report.findings import (
+    baseline_questions,
+    baseline_rows,
+    calibration_words,
+    ceiling_words,
+    threshold_rows,
+)
 from know_thyself.evaluation.report.words import LEGEND, number
 from know_thyself.types import Split
 
@@ -37,6 +43,7 @@ def render_card(summary: Mapping[str, Any], base_id: str | None, licence: str | 
         words=[*([audited["verdict"]] if audited else []), *ceiling_words(summary), *calibration_words(summary)],
         thresholds=threshold_rows(summary),
         baselines=baseline_rows(summary),
+        compared=baseline_questions(summary),
     )
 
 

@@ -73,6 +73,11 @@ def baseline_rows(summary: Summary) -> list[tuple[str, str, str, str, str, str]]
     return [_baseline(name, compared[name]) for name in sorted(compared, key=lambda name: rank[name])]
 
 
+def baseline_questions(summary: Summary) -> int:
+    """The validation questions that the judge and its baselines are compared on; some have no value for all of them."""
+    return max((row["questions"] for row in summary.get("baselines", {}).values()), default=0)
+
+
 def _baseline(name: str, row: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
     about = BASELINES[name].about if name in BASELINES else "scores from a file"
     auroc = f"undefined: {row['reason']}" if row["auroc"] is None else _within(row, "auroc")
