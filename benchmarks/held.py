@@ -71,7 +71,7 @@ def main() -> None:
     assert len(scores.mass if scores.mass is not None else ()) == count
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part-0.parquet"
-        pq.write_table(pa.Table.from_pylist([asked.to_row() for asked in questions]), part)
+        pq.write_table(pa.table(Question.to_columns(questions)), part)
         del scores, grades, judgments, questions, ids
         with held("grader", count):
             grader = TrialGrader([str(part)], "alias")

@@ -213,14 +213,13 @@ def _no_thread_left() -> Iterator[None]:
             executor._shutdown = True  # also where it had not quite begun
             executor._metadata_fetcher.stop()  # also where a second stop cut its end short
         until = time.monotonic() + PATIENCE
-        while executors and _threads_left() and time.monotonic() < until:
+        while executors and _is_any_left() and time.monotonic() < until:
             time.sleep(0.05)  # to join it would not do: cut short once, that takes a running thread for ended
 
 
-def _threads_left() -> list[str]:
-    """The threads of Ray Data that run."""
-    threads = threading.enumerate()
-    return [thread.name for thread in threads if isinstance(thread, StreamingExecutor) or thread.name == FETCHERS]
+def _is_any_left() -> bool:
+    """Whether a thread of Ray Data runs."""
+    return any(isinstance(thread, StreamingExecutor) or thread.name == FETCHERS for thread in threading.enumerate())
 
 
 def _run(folder: StageFolder, source: StageFolder, workers: Workers, block_rows: int, columns: list[str] | None) -> None:

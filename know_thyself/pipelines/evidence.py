@@ -62,9 +62,10 @@ def _rivals(bench: Bench, chosen: Chosen, asked: Mapping[Split, Sequence[Examine
     """Every baseline's scores of the validation questions `asked`, those of files of scores among them."""
     settings = bench.config.evidence
     questions = {split: [e.question for e in examined] for split, examined in asked.items()}
+    together = [*chain(*questions.values())]
     known = Known(
-        probed=_probed(bench, [*chain(*questions.values())]) if settings.probe else {},
-        trials=chosen.sampled.trials([question.id for question in chain(*questions.values())]) if chosen.sampled else {},
+        probed=_probed(bench, together) if settings.probe else {},
+        trials=chosen.sampled.trials([question.id for question in together]) if chosen.sampled else {},
         untrained={
             e.question.id: e.judgment.confidence
             for split, some in questions.items()
@@ -74,7 +75,7 @@ def _rivals(bench: Bench, chosen: Chosen, asked: Mapping[Split, Sequence[Examine
     unmet = {} if settings.probe else dict.fromkeys((Need.STATES, Need.GREEDY, Need.PROBES), NOT_PROBED)
     if not known.trials:
         unmet[Need.TRIALS] = FROM_LOGS
-    train, dev, validation = (_material(asked[split], bench.config.label_mode, known) for split in (LEARNED, CHOSEN, MEASURED))
+    train, dev, validation = (_material(examined, bench.config.label_mode, known) for examined in asked.values())
     costs, judge_seconds = _costs(known, asked[MEASURED])
     rivals = run_baselines(Study(train=train, dev=dev, validation=validation), unmet, costs, judge_seconds)
     for name, path in settings.scores.items():
@@ -98,8 +99,8 @@ def _column(examined: Sequence[Examined], values: Mapping[str, float | None]) ->
 
 
 def _material(examined: Sequence[Examined], mode: LabelMode, known: Known) -> Material:
-    trials = {e.question.id: known.trials.get(e.question.id, ()) for e in examined}
-    texts = {name: [trial["text"] for trial in given] for name, given in trials.items() if given}
+    tried = [e.question.id for e in examined if e.question.id in known.trials]
+    texts = {name: [trial["text"] for trial in known.trials[name]] for name in tried}
     read = known.probed.items()
     columns: dict[str, Mapping[str, float | None]] = {
         "untrained": known.untrained,
